@@ -1,0 +1,322 @@
+"""Memory that grows under a stream of bytes: read(2) into place, lines cut out in C.
+
+No policy: when to wait, what to do at the end or over a limit is the caller's.
+"""
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.ref cimport Py_XDECREF, PyObject
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.errno cimport EAGAIN, EINTR, EIO, errno
+from libc.stdint cimport uintptr_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memchr, memcpy, memmove
+
+from hornpipe._native.wait cimport wait_fd
+
+cdef extern from *:
+    """
+    #include <poll.h>
+    #include <sys/mman.h>
+    #include <unistd.h>
+
+    /* Memory of this size is filled once and kept: huge pages spare one page fault per 4 KiB,
+     * which is most of the time that a big capture takes. Only advice, so errors do not matter. */
+    static void ask_for_huge_pages(char *start, size_t size) {
+    #ifdef MADV_HUGEPAGE
+        const uintptr_t page = 2u << 20;
+        uintptr_t first = ((uintptr_t)start + page - 1) & ~(page - 1);
+        uintptr_t last = ((uintptr_t)start + size) & ~(page - 1);
+        if (last > first)
+            madvise((void *)first, last - first, MADV_HUGEPAGE);
+    #else
+        (void)start, (void)size;
+    #endif
+    }
+    """
+    void ask_for_huge_pages(char *, size_t) nogil
+    Py_ssize_t read_bytes "read"(int, void *, size_t) nogil
+    short POLLIN
+
+cdef extern from "Python.h":
+    int _PyBytes_Resize(PyObject **, Py_ssize_t) except -1
+    PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *, Py_ssize_t) except NULL
+    char *bytes_start "PyBytes_AS_STRING"(PyObject *)
+    object PyErr_SetFromErrno(object)
+    int PyErr_CheckSignals() except -1
+
+WOULD_BLOCK = -1
+
+
+cdef Py_ssize_t read_some(int fd, char *where, size_t size) except -2:
+    """read(2): the count, 0 at the end, -1 when it would block."""
+    cdef Py_ssize_t count
+    while True:
+        with nogil:
+            count = read_bytes(fd, where, size)
+        if count >= 0:
+            return count
+        if errno == EAGAIN:
+            return -1
+        if errno == EIO:
+            # A pty master whose last slave closed. Nobody writes now: that is the end of this
+            # stream; whether the child is dead is another question.
+            return 0
+        if errno != EINTR:
+            PyErr_SetFromErrno(OSError)
+        PyErr_CheckSignals()
+
+
+cdef class ByteSink:
+    """A bytes object that grows in place, so that the last copy of a big capture is never made."""
+    cdef PyObject *data
+    cdef size_t capacity
+    cdef readonly size_t used
+
+    def __cinit__(self):
+        self.data = NULL
+        self.capacity = 0
+        self.used = 0
+
+    def __dealloc__(self):
+        Py_XDECREF(self.data)
+
+    def __len__(self):
+        return self.used
+
+    cdef int reserve(self, size_t room) except -1:
+        cdef size_t wanted
+        if self.capacity - self.used >= room:
+            return 0
+        if self.data == NULL:
+            self.data = new_bytes(NULL, room)
+            self.capacity = room
+            return 0
+        # Address space is free and mremap moves pages instead of copying them, so big buffers
+        # grow by four; what stays untouched is given back by finish().
+        wanted = self.capacity * (4 if self.capacity >= (1 << 20) else 2)
+        if wanted < self.used + room:
+            wanted = self.used + room
+        try:
+            self.resize(wanted)
+        except MemoryError:
+            if wanted == self.used + room:
+                raise
+            self.resize(self.used + room)
+        if self.capacity >= (8 << 20):
+            ask_for_huge_pages(bytes_start(self.data), self.capacity)
+        return 0
+
+    cdef int resize(self, size_t size) except -1:
+        # _PyBytes_Resize frees the object when it fails; keep what was read.
+        cdef PyObject *copy
+        try:
+            _PyBytes_Resize(&self.data, size)
+        except MemoryError:
+            self.capacity = self.used = 0
+            raise
+        self.capacity = size
+        return 0
+
+    def fill(self, int fd, size_t size):
+        """One read(2) of at most ``size`` bytes: the count, 0 at the end, -1 when it would block."""
+        cdef Py_ssize_t count
+        self.reserve(size)
+        count = read_some(fd, bytes_start(self.data) + self.used, size)
+        if count > 0:
+            self.used += count
+        return count
+
+    def fill_when_ready(self, int fd, size_t size, long long deadline):
+        """Waits, then ``fill``; None at the deadline, -32768 when closed by another thread."""
+        cdef short ready = wait_fd(fd, POLLIN, deadline)
+        if ready == 0:
+            return None
+        if ready == -32768:
+            return ready
+        return self.fill(fd, size)
+
+    def append(self, const unsigned char[::1] data):
+        """Adds a copy of ``data``."""
+        cdef size_t size = data.shape[0]
+        if size:
+            self.reserve(size)
+            memcpy(bytes_start(self.data) + self.used, &data[0], size)
+            self.used += size
+
+    def finish(self):
+        """The bytes, without a copy. The sink is empty afterwards."""
+        cdef object result
+        if self.data == NULL:
+            return b""
+        if self.capacity != self.used:
+            _PyBytes_Resize(&self.data, self.used)
+        result = <object>self.data
+        Py_XDECREF(self.data)
+        self.data = NULL
+        self.capacity = self.used = 0
+        return result
+
+
+cdef class ReadBuffer:
+    """Bytes that were read and not yet asked for."""
+    cdef char *memory
+    cdef size_t capacity, start, end, scanned
+    cdef readonly bint ended
+
+    def __cinit__(self):
+        self.memory = NULL
+        self.capacity = self.start = self.end = self.scanned = 0
+        self.ended = False
+
+    def __dealloc__(self):
+        free(self.memory)
+
+    def __len__(self):
+        return self.end - self.start
+
+    cdef int make_room(self, size_t room) except -1:
+        cdef size_t held = self.end - self.start, wanted
+        cdef char *memory
+        if held == 0:
+            self.start = self.end = self.scanned = 0
+        if self.capacity - self.end >= room:
+            return 0
+        if self.start:
+            memmove(self.memory, self.memory + self.start, held)
+            self.scanned -= self.start
+            self.end = held
+            self.start = 0
+        if self.capacity - self.end < room:
+            wanted = self.capacity * 2
+            if wanted < self.end + room:
+                wanted = self.end + room
+            memory = <char *>realloc(self.memory, wanted)
+            if memory == NULL:
+                raise MemoryError()
+            self.memory = memory
+            self.capacity = wanted
+        return 0
+
+    def fill(self, int fd, size_t size):
+        """One read(2) of at most ``size`` bytes: the count, 0 at the end, -1 when it would block."""
+        cdef Py_ssize_t count
+        self.make_room(size)
+        count = read_some(fd, self.memory + self.end, size)
+        if count > 0:
+            self.end += count
+        elif count == 0:
+            self.ended = True
+        return count
+
+    def fill_when_ready(self, int fd, size_t size, long long deadline):
+        """Waits, then ``fill``; None at the deadline, -32768 when closed by another thread."""
+        cdef short ready = wait_fd(fd, POLLIN, deadline)
+        if ready == 0:
+            return None
+        if ready == -32768:
+            return ready
+        return self.fill(fd, size)
+
+    def append(self, const unsigned char[::1] data):
+        """Adds a copy of ``data``, as if it had been read."""
+        cdef size_t size = data.shape[0]
+        if size:
+            self.make_room(size)
+            memcpy(self.memory + self.end, &data[0], size)
+            self.end += size
+
+    def end_here(self):
+        """No more will come."""
+        self.ended = True
+
+    def take(self, Py_ssize_t size):
+        """At most ``size`` bytes off the front; all of them when negative."""
+        cdef size_t held = self.end - self.start
+        cdef size_t count = held if size < 0 or <size_t>size > held else <size_t>size
+        cdef bytes result = PyBytes_FromStringAndSize(self.memory + self.start, count)
+        self.start += count
+        if self.scanned < self.start:
+            self.scanned = self.start
+        return result
+
+    def peek(self, Py_ssize_t size):
+        """The last ``size`` bytes (all when negative), which stay."""
+        cdef size_t held = self.end - self.start
+        cdef size_t count = held if size < 0 or <size_t>size > held else <size_t>size
+        return PyBytes_FromStringAndSize(self.memory + self.end - count, count)
+
+    cdef Py_ssize_t line_size(self):
+        """Bytes up to and with the first newline; 0 when there is none. Never scans a byte twice."""
+        cdef char *newline
+        if self.scanned < self.end:
+            newline = <char *>memchr(self.memory + self.scanned, b'\n', self.end - self.scanned)
+            if newline != NULL:
+                return newline - (self.memory + self.start) + 1
+            self.scanned = self.end
+        return 0
+
+    def take_line(self, Py_ssize_t limit):
+        """The first line with its newline, or ``limit`` bytes of it; b"" when it is not complete.
+
+        After the end, what is left counts as a line.
+        """
+        cdef Py_ssize_t size = self.line_size()
+        cdef Py_ssize_t held = self.end - self.start
+        if size == 0 and (self.ended or (limit >= 0 and held >= limit)):
+            size = held
+        if limit >= 0 and size > limit:
+            size = limit
+        return self.take(size)
+
+
+cdef class LineReader(ReadBuffer):
+    """An iterator over lines without their terminators (LF or CR LF).
+
+    A subclass gives ``_refill()``, which waits and fills or ends the buffer, and
+    ``_line_too_long()``, which raises.
+    """
+    cdef int form
+    cdef Py_ssize_t limit
+    cdef object decode
+
+    def __init__(self, bint text=False, Py_ssize_t limit=-1, decode=None):
+        """Bytes, or UTF-8 text with surrogateescape, or what ``decode(bytes)`` makes of a line."""
+        self.form = 2 if decode is not None else 1 if text else 0
+        self.decode = decode
+        self.limit = limit
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef char *line
+        cdef Py_ssize_t size, next_start
+        while True:
+            size = self.line_size()
+            line = self.memory + self.start
+            if size:
+                next_start = self.start + size
+                size -= 1
+                if size and line[size - 1] == b'\r':
+                    size -= 1
+            elif self.ended:
+                size = self.end - self.start
+                if size == 0:
+                    # May raise: how the program ended decides whether this was a good end.
+                    self._at_end()
+                    raise StopIteration
+                next_start = self.end
+            else:
+                if self.limit >= 0 and <Py_ssize_t>(self.end - self.start) > self.limit + 2:
+                    self._line_too_long()
+                self._refill()
+                continue
+            if self.limit >= 0 and size > self.limit:
+                self._line_too_long()
+            self.start = next_start
+            if self.scanned < self.start:
+                self.scanned = self.start
+            if self.form == 0:
+                return PyBytes_FromStringAndSize(line, size)
+            if self.form == 1:
+                return PyUnicode_DecodeUTF8(line, size, b"surrogateescape")
+            return self.decode(PyBytes_FromStringAndSize(line, size))

@@ -1,0 +1,301 @@
+#define _GNU_SOURCE
+#include "child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
+
+#ifndef CLOSE_RANGE_CLOEXEC
+#define CLOSE_RANGE_CLOEXEC (1U << 2)
+#endif
+#ifndef CLONE_PIDFD
+#define CLONE_PIDFD 0x1000
+#endif
+
+static int failed(struct child_failure *failure, int stage, int which) {
+    failure->error = errno;
+    failure->stage = stage;
+    failure->which = which;
+    return -1;
+}
+
+void child_reset_signals(void) {
+    /* exec resets handlers but keeps SIG_IGN, and until the exec a handler of the parent must
+     * not run here, in what may be the parent's memory: so everything goes to the default.
+     * Asking first is cheaper than setting: most signals have never been touched. */
+    struct sigaction action;
+    for (int number = 1; number < NSIG; number++)
+        if (sigaction(number, NULL, &action) == 0 &&
+            (action.sa_handler != SIG_DFL || (action.sa_flags & SA_SIGINFO))) {
+            action.sa_handler = SIG_DFL;
+            action.sa_flags = 0;
+            sigemptyset(&action.sa_mask);
+            sigaction(number, &action, NULL);
+        }
+}
+
+#ifdef SYS_getdents64
+struct directory_entry {
+    uint64_t inode;
+    int64_t offset;
+    unsigned short length;
+    unsigned char type;
+    char name[];
+};
+#endif
+
+static void mark_close_on_exec(void) {
+    /* Our own descriptors all are; those that C libraries or os.set_inheritable opened up are not. */
+#ifdef SYS_close_range
+    if (syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
+        return;
+#endif
+#ifdef SYS_getdents64
+    /* Before Linux 5.11: walk the directory by the raw call, since opendir(3) allocates. */
+    int directory = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (directory >= 0) {
+        char buffer[2048] __attribute__((aligned(8)));
+        long size;
+        while ((size = syscall(SYS_getdents64, directory, buffer, sizeof buffer)) > 0)
+            for (long at = 0; at < size;) {
+                struct directory_entry *entry = (struct directory_entry *)(buffer + at);
+                int fd = 0;
+                for (const char *digit = entry->name; *digit >= '0' && *digit <= '9'; digit++)
+                    fd = fd * 10 + (*digit - '0');
+                if (fd > 2)
+                    fcntl(fd, F_SETFD, FD_CLOEXEC);
+                at += entry->length;
+            }
+        close(directory);
+        return;
+    }
+#endif
+    struct rlimit limit;
+    int end = getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < 65536 ? (int)limit.rlim_cur : 65536;
+    for (int fd = 3; fd < end; fd++)
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+static int arrange_descriptors(const struct child_plan *plan, int *keep, struct child_failure *failure) {
+    int above = 3;
+    for (int i = 0; i < plan->moves; i++)
+        if (plan->targets[i] >= above)
+            above = plan->targets[i] + 1;
+    mark_close_on_exec();
+    /* dup2 onto a number that is still wanted as a source would destroy it, and the numbers of
+     * parent and child may cross in any way: so whatever lies in the targets' range is lifted
+     * out of it first. The copies are close-on-exec and vanish by themselves. */
+    if (keep && *keep >= 0 && *keep < above) {
+        int lifted = fcntl(*keep, F_DUPFD_CLOEXEC, above);
+        if (lifted < 0)
+            return failed(failure, STAGE_DESCRIPTORS, *keep);
+        *keep = lifted;
+    }
+    int lifted[plan->moves + 1];
+    for (int i = 0; i < plan->moves; i++) {
+        lifted[i] = plan->sources[i];
+        if (lifted[i] >= 0 && lifted[i] < above && lifted[i] != plan->targets[i]) {
+            lifted[i] = fcntl(plan->sources[i], F_DUPFD_CLOEXEC, above);
+            if (lifted[i] < 0)
+                return failed(failure, STAGE_DESCRIPTORS, plan->sources[i]);
+        }
+    }
+    for (int i = 0; i < plan->moves; i++) {
+        if (lifted[i] < 0)
+            close(plan->targets[i]);
+        else if (lifted[i] == plan->targets[i]) {
+            /* dup2(n, n) does nothing, so it would leave close-on-exec set. */
+            if (fcntl(lifted[i], F_SETFD, 0) < 0)
+                return failed(failure, STAGE_DESCRIPTORS, plan->targets[i]);
+        } else if (dup2(lifted[i], plan->targets[i]) < 0)
+            return failed(failure, STAGE_DESCRIPTORS, plan->targets[i]);
+    }
+    return 0;
+}
+
+static int change_ids(const struct child_plan *plan, struct child_failure *failure) {
+    /* Groups, gid, uid: in any other order the later calls lack the privilege (EPERM). All three
+     * ids are set, because a saved id is a way back. Raw calls: glibc's would signal the parent's
+     * other threads from a copy of their table. An unprivileged process may only stay what it is. */
+    gid_t now[1024]; /* the stack is small; a longer list is simply set anew */
+    int count = getgroups(sizeof now / sizeof *now, now);
+    int same = count == plan->group_count;
+    for (int i = 0; same && i < count; i++) {
+        int found = 0;
+        for (int j = 0; j < plan->group_count; j++)
+            found |= now[i] == plan->groups[j];
+        same = found;
+    }
+    if (!same && syscall(SYS_setgroups, (size_t)plan->group_count, plan->groups) < 0)
+        return failed(failure, STAGE_GROUPS, plan->group_count);
+    if (syscall(SYS_setresgid, plan->gid, plan->gid, plan->gid) < 0)
+        return failed(failure, STAGE_GID, (int)plan->gid);
+    if (syscall(SYS_setresuid, plan->uid, plan->uid, plan->uid) < 0)
+        return failed(failure, STAGE_UID, (int)plan->uid);
+
+    uid_t real_uid, effective_uid, saved_uid;
+    gid_t real_gid, effective_gid, saved_gid;
+    if (getresuid(&real_uid, &effective_uid, &saved_uid) < 0 || getresgid(&real_gid, &effective_gid, &saved_gid) < 0)
+        return failed(failure, STAGE_VERIFY, 0);
+    errno = EPERM;
+    if (real_uid != plan->uid || effective_uid != plan->uid || saved_uid != plan->uid ||
+        real_gid != plan->gid || effective_gid != plan->gid || saved_gid != plan->gid)
+        return failed(failure, STAGE_VERIFY, 1);
+    /* A capability that outlived the change (a "keep caps" bit set by the caller) would be a way
+     * back. So the way back is tried, and success is the failure. */
+    if (plan->uid != 0 && syscall(SYS_setresuid, (uid_t)-1, (uid_t)0, (uid_t)-1) == 0) {
+        errno = EPERM;
+        return failed(failure, STAGE_VERIFY, 2);
+    }
+    return 0;
+}
+
+int child_prepare(const struct child_plan *plan, int *keep, struct child_failure *failure) {
+    child_reset_signals();
+    if (plan->new_session && setsid() < 0)
+        return failed(failure, STAGE_SESSION, 0);
+    if (plan->new_group && !plan->new_session && setpgid(0, 0) < 0)
+        return failed(failure, STAGE_SESSION, 1);
+    /* Joined before the descriptors move: cgroup.procs has a number of the parent's. */
+    if (plan->cgroup >= 0 && write(plan->cgroup, "0", 1) < 0)
+        return failed(failure, STAGE_CGROUP, plan->cgroup);
+    /* TTOU is blocked here (everything is), so a background group may take the terminal. */
+    if (plan->foreground >= 0 && tcsetpgrp(plan->foreground, getpgrp()) < 0)
+        return failed(failure, STAGE_FOREGROUND, plan->foreground);
+    if (arrange_descriptors(plan, keep, failure) < 0)
+        return -1;
+    if (plan->terminal >= 0 && ioctl(plan->terminal, TIOCSCTTY, 0) < 0)
+        return failed(failure, STAGE_TERMINAL, plan->terminal);
+    if (plan->umask >= 0)
+        umask((mode_t)plan->umask);
+    for (int i = 0; i < plan->limit_count; i++) {
+        struct rlimit limit = {plan->limits[i].soft, plan->limits[i].hard};
+        if (setrlimit(plan->limits[i].resource, &limit) < 0)
+            return failed(failure, STAGE_LIMITS, i);
+    }
+    if (plan->change_ids && change_ids(plan, failure) < 0)
+        return -1;
+    /* As the new user: a directory that user may not enter is refused here, not met later. */
+    if (plan->cwd && chdir(plan->cwd) < 0)
+        return failed(failure, STAGE_CWD, 0);
+#ifdef __linux__
+    /* After the ids, since changing them clears it. Only single-threaded parents set it: the
+     * signal comes when the *thread* that forked ends. */
+    if (plan->death_signal && prctl(PR_SET_PDEATHSIG, plan->death_signal, 0, 0, 0) < 0)
+        return failed(failure, STAGE_SESSION, 2);
+#endif
+    return 0;
+}
+
+void child_exec(const struct child_plan *plan, struct child_failure *failure) {
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    int refused = 0, which = 0;
+    for (int i = 0; plan->candidates[i]; i++) {
+        execve(plan->candidates[i], plan->argv, plan->envp);
+        which = i;
+        if (errno == EACCES) { /* execvp(3) looks further, and reports this one if nothing is found */
+            if (!refused)
+                refused = i + 1;
+        } else if (errno != ENOENT && errno != ENOTDIR)
+            break;
+    }
+    if (refused && (errno == ENOENT || errno == ENOTDIR)) {
+        errno = EACCES;
+        which = refused - 1;
+    }
+    failed(failure, STAGE_EXEC, which);
+}
+
+struct launch {
+    const struct child_plan *plan;
+    struct child_failure *failure; /* in the parent's memory when that is shared */
+    int report;                    /* else the pipe's write end; -1 when shared */
+};
+
+static int run_child(void *argument) {
+    struct launch *launch = argument;
+    struct child_failure failure = {0, 0, 0};
+    int report = launch->report;
+    if (child_prepare(launch->plan, &report, &failure) == 0)
+        child_exec(launch->plan, &failure);
+    if (report >= 0) {
+        /* Smaller than PIPE_BUF into an empty pipe: whole, and it cannot block. */
+        if (write(report, &failure, sizeof failure) < 0)
+            _exit(126);
+    } else
+        *launch->failure = failure;
+    _exit(127);
+}
+
+static pid_t start_child(struct launch *launch, int share_memory, int want_pidfd, int *pidfd) {
+#if defined(__linux__) && !defined(__hppa__) && !defined(__ia64__)
+    /* On a stack of its own, so that nothing of our frames is disturbed while the memory is
+     * shared; we are suspended until it execs, so a piece of our stack will do. A forked child
+     * gets a copy of it. CLONE_PIDFD closes the race in which somebody else's wait(-1) reaps the
+     * child before pidfd_open; kernels before 5.2 ignore the flag and leave *pidfd alone. */
+    char stack[65536] __attribute__((aligned(16)));
+    int flags = SIGCHLD;
+    if (share_memory)
+        flags |= CLONE_VM | CLONE_VFORK;
+    if (want_pidfd)
+        flags |= CLONE_PIDFD;
+    return clone(run_child, stack + sizeof stack, flags, launch, pidfd);
+#else
+    pid_t pid = share_memory ? vfork() : fork();
+    if (pid == 0)
+        run_child(launch);
+    (void)want_pidfd, (void)pidfd;
+    return pid;
+#endif
+}
+
+pid_t child_launch(const struct child_plan *plan, int share_memory, int want_pidfd,
+                   int *pidfd, int *report, struct child_failure *failure) {
+    int pipe_ends[2] = {-1, -1};
+    *pidfd = *report = -1;
+    failure->error = 0;
+    if (!share_memory && pipe2(pipe_ends, O_CLOEXEC) < 0) {
+        failed(failure, STAGE_FORK, 1);
+        return -1;
+    }
+    /* All signals blocked: none of our handlers may run in the child, and one that arrives for
+     * the child before its exec waits for the child's own default. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    struct launch launch = {plan, failure, pipe_ends[1]};
+    pid_t pid = start_child(&launch, share_memory, want_pidfd, pidfd);
+    int error = errno;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!share_memory)
+        close(pipe_ends[1]);
+    if (pid < 0) {
+        if (!share_memory)
+            close(pipe_ends[0]);
+        errno = error;
+        failed(failure, STAGE_FORK, 0);
+        return -1;
+    }
+    if (failure->error) { /* only a shared memory can have filled it */
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+        if (*pidfd >= 0)
+            close(*pidfd);
+        *pidfd = -1;
+        return -1;
+    }
+    *report = pipe_ends[0];
+    return pid;
+}

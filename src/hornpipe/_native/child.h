@@ -1,0 +1,89 @@
+/* What happens between fork and exec: a plan made by the parent, carried out by the child.
+ *
+ * Everything here runs in a child that may share its memory with a threaded parent
+ * (clone with CLONE_VM), so only async-signal-safe calls are made: no malloc, no stdio,
+ * and raw system calls where glibc's wrapper would talk to the parent's other threads
+ * (setuid and its kin broadcast to every thread they know of). */
+#ifndef HORNPIPE_CHILD_H
+#define HORNPIPE_CHILD_H
+
+#include <sys/resource.h>
+#include <sys/types.h>
+
+/* The step that failed; Python turns it into a sentence. Keep in step with spawn.STAGES. */
+enum child_stage {
+    STAGE_FORK = 0,
+    STAGE_SESSION,
+    STAGE_DESCRIPTORS,
+    STAGE_TERMINAL,
+    STAGE_FOREGROUND,
+    STAGE_LIMITS,
+    STAGE_CGROUP,
+    STAGE_GROUPS,
+    STAGE_GID,
+    STAGE_UID,
+    STAGE_VERIFY,
+    STAGE_CWD,
+    STAGE_EXEC,
+};
+
+struct child_failure {
+    int error; /* errno; 0 while nothing has failed */
+    int stage; /* enum child_stage */
+    int which; /* the descriptor, the limit's index or the candidate's index */
+};
+
+struct child_limit {
+    int resource;
+    rlim_t soft, hard;
+};
+
+struct child_plan {
+    /* Descriptors: sources[i] becomes targets[i]; a source of -1 closes the target.
+     * Everything else above 2 is closed by exec. */
+    const int *sources, *targets;
+    int moves;
+
+    int new_session;     /* setsid(2) */
+    int new_group;       /* setpgid(0, 0) */
+    int terminal;        /* this descriptor (child's number) becomes the controlling terminal; -1 none */
+    int foreground;      /* our group becomes the foreground group of this terminal; -1 none */
+    int umask;           /* -1 keeps it */
+    int cgroup;          /* an open cgroup.procs to join; -1 none */
+    int death_signal;    /* sent when the parent thread ends; 0 none */
+    int change_ids;      /* set groups, gid and uid, and prove that there is no way back */
+    uid_t uid;
+    gid_t gid;
+    const gid_t *groups;
+    int group_count;
+    const struct child_limit *limits;
+    int limit_count;
+    const char *cwd;     /* NULL stays */
+
+    /* The program: the candidates are tried in order, as execvp(3) does along PATH. */
+    const char *const *candidates;
+    char *const *argv;
+    char *const *envp;
+};
+
+/* Carries out everything but the exec. 0, or -1 with *failure filled. */
+int child_prepare(const struct child_plan *plan, int *keep, struct child_failure *failure);
+
+/* Gives the child default dispositions; the mask is emptied by child_exec. */
+void child_reset_signals(void);
+
+/* Replaces the process; returns only on failure, with *failure filled. */
+void child_exec(const struct child_plan *plan, struct child_failure *failure);
+
+/* Starts the plan's program. Returns the pid, or -1 with *failure filled (nothing is left
+ * behind then: the failed child is reaped).
+ *
+ * share_memory: the child borrows our memory until it execs (vfork's way: cheap whatever our
+ * size). Without it the child is a real fork, as it must be when credentials change, since a
+ * shared memory would leave us undumpable; *report is then a descriptor on which a struct
+ * child_failure arrives, or end of file once the exec has succeeded.
+ * *pidfd is the child's pidfd where the kernel makes one, else -1. */
+pid_t child_launch(const struct child_plan *plan, int share_memory, int want_pidfd,
+                   int *pidfd, int *report, struct child_failure *failure);
+
+#endif

@@ -1,0 +1,454 @@
+"""Starting, reaping and signalling children: the calls that Python lacks. No policy.
+
+clone(2), execve(2), fork(2), pidfd_open(2), pidfd_send_signal(2), waitid(2), ioctl_pidfd(2),
+close_range(2).
+"""
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.errno cimport EINTR, errno
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, strlen
+from posix.types cimport gid_t, pid_t, uid_t
+
+cdef extern from "child.h" nogil:
+    struct child_failure:
+        int error
+        int stage
+        int which
+    struct child_limit:
+        int resource
+        unsigned long soft
+        unsigned long hard
+    struct child_plan:
+        const int *sources
+        const int *targets
+        int moves
+        int new_session
+        int new_group
+        int terminal
+        int foreground
+        int umask
+        int cgroup
+        int death_signal
+        int change_ids
+        uid_t uid
+        gid_t gid
+        const gid_t *groups
+        int group_count
+        const child_limit *limits
+        int limit_count
+        const char *cwd
+        const char *const *candidates
+        char *const *argv
+        char *const *envp
+    int child_prepare(const child_plan *, int *, child_failure *)
+    pid_t child_launch(const child_plan *, int, int, int *, int *, child_failure *)
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <fcntl.h>
+    #include <signal.h>
+    #include <stdint.h>
+    #include <sys/ioctl.h>
+    #include <sys/syscall.h>
+    #include <sys/wait.h>
+    #include <unistd.h>
+
+    #ifndef P_PIDFD
+    #define P_PIDFD 3
+    #endif
+
+    extern char **environ;
+
+    /* linux/pidfd.h of Linux 6.15; declared here so that older headers build it too. */
+    struct pidfd_facts {
+        uint64_t mask, cgroup;
+        uint32_t pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+        int32_t exit_code;
+    };
+    #define PIDFD_FACTS _IOWR(0xFF, 11, struct pidfd_facts)
+    #define PIDFD_FACTS_EXIT (1UL << 3)
+
+    static int pidfd_exit_status(int pidfd, int *status) {
+        struct pidfd_facts facts = {0};
+        facts.mask = PIDFD_FACTS_EXIT;
+        if (ioctl(pidfd, PIDFD_FACTS, &facts) < 0)
+            return -1;
+        if (!(facts.mask & PIDFD_FACTS_EXIT)) {
+            errno = EAGAIN; /* still running, or dead but not reaped yet */
+            return -1;
+        }
+        *status = facts.exit_code;
+        return 0;
+    }
+
+    static int open_pidfd(pid_t pid) {
+    #ifdef SYS_pidfd_open
+        return (int)syscall(SYS_pidfd_open, pid, 0);
+    #else
+        (void)pid;
+        errno = ENOSYS;
+        return -1;
+    #endif
+    }
+
+    static int signal_pidfd(int pidfd, int number) {
+    #ifdef SYS_pidfd_send_signal
+        return (int)syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0);
+    #else
+        (void)pidfd, (void)number;
+        errno = ENOSYS;
+        return -1;
+    #endif
+    }
+
+    /* The raw wait status; -1 not ended yet; -2 not ours to wait for; -3 see errno. */
+    static int reap_child(pid_t pid, int pidfd) {
+        siginfo_t facts;
+        facts.si_pid = 0;
+        int result;
+        do
+            result = pidfd >= 0 ? waitid((idtype_t)P_PIDFD, (id_t)pidfd, &facts, WEXITED | WNOHANG)
+                                : waitid(P_PID, (id_t)pid, &facts, WEXITED | WNOHANG);
+        while (result < 0 && errno == EINTR);
+        if (result < 0)
+            return errno == ECHILD ? -2 : -3;
+        if (facts.si_pid == 0)
+            return -1;
+        if (facts.si_code == CLD_EXITED)
+            return (facts.si_status & 0xff) << 8;
+        return (facts.si_status & 0x7f) | (facts.si_code == CLD_DUMPED ? 0x80 : 0);
+    }
+
+    static void close_between(int first, int last) {
+    #ifdef SYS_close_range
+        if (syscall(SYS_close_range, (unsigned)first, (unsigned)last, 0) == 0)
+            return;
+    #endif
+        long end = sysconf(_SC_OPEN_MAX);
+        if (end < 0 || end > 65536)
+            end = 65536;
+        for (int fd = first; fd <= last && fd < end; fd++)
+            close(fd);
+    }
+    """
+    char **environ
+    int pidfd_exit_status(int, int *) nogil
+    int open_pidfd(pid_t) nogil
+    int signal_pidfd(int, int) nogil
+    int reap_child(pid_t, int) nogil
+    void close_between(int, int) nogil
+
+cdef extern from "Python.h":
+    void PyOS_BeforeFork()
+    void PyOS_AfterFork_Parent()
+    void PyOS_AfterFork_Child()
+    object PyErr_SetFromErrno(object)
+
+cdef extern from "<unistd.h>" nogil:
+    pid_t fork()
+    int pipe2(int *, int)
+    int close(int)
+    Py_ssize_t read(int, void *, size_t)
+    Py_ssize_t write(int, const void *, size_t)
+    void _exit(int)
+
+cdef extern from "<fcntl.h>" nogil:
+    int O_CLOEXEC
+
+cdef extern from "<signal.h>" nogil:
+    ctypedef struct sigset_t:
+        pass
+    int SIG_SETMASK
+    int sigfillset(sigset_t *)
+    int sigemptyset(sigset_t *)
+    int pthread_sigmask(int, const sigset_t *, sigset_t *)
+
+
+cdef bint pidfd_wanted = True
+
+
+def use_pidfd(bint flag):
+    """Whether children get a pidfd; returns what was in force. Tests force the portable path with it."""
+    global pidfd_wanted
+    cdef bint before = pidfd_wanted
+    pidfd_wanted = flag
+    return before
+
+
+cdef class _Strings:
+    """A NULL-terminated array of C strings in one piece of memory."""
+    cdef char **items
+
+    def __cinit__(self):
+        self.items = NULL
+
+    def __dealloc__(self):
+        free(self.items)
+
+    cdef int copy_environ(self) except -1:
+        # A copy, since another thread may call setenv(3) while the child still reads it.
+        cdef size_t count = 0, size = 0, length
+        cdef char *at
+        if environ != NULL:
+            while environ[count] != NULL:
+                size += strlen(environ[count]) + 1
+                count += 1
+        self.items = <char **>malloc((count + 1) * sizeof(char *) + size)
+        if self.items == NULL:
+            raise MemoryError()
+        at = <char *>(self.items + count + 1)
+        for i in range(count):
+            length = strlen(environ[i]) + 1
+            memcpy(at, environ[i], length)
+            self.items[i] = at
+            at += length
+        self.items[count] = NULL
+        return 0
+
+
+cdef _Strings strings(object values):
+    """Points into the bytes objects, which the caller keeps alive."""
+    cdef _Strings made = _Strings.__new__(_Strings)
+    cdef Py_ssize_t count, i = 0
+    cdef bytes value
+    if values is None:
+        made.copy_environ()
+        return made
+    count = len(values)
+    made.items = <char **>malloc((count + 1) * sizeof(char *))
+    if made.items == NULL:
+        raise MemoryError()
+    for value in values:
+        made.items[i] = PyBytes_AS_STRING(value)
+        i += 1
+    made.items[count] = NULL
+    return made
+
+
+cdef class Plan:
+    """A child_plan with the memory it points into. See child.h for what each field does."""
+    cdef child_plan plan
+    cdef int *numbers
+    cdef gid_t *groups
+    cdef child_limit *limits
+    cdef object kept
+
+    def __cinit__(self):
+        self.numbers = NULL
+        self.groups = NULL
+        self.limits = NULL
+
+    def __dealloc__(self):
+        free(self.numbers)
+        free(self.groups)
+        free(self.limits)
+
+    def __init__(self, tuple moves, bytes cwd=None, bint new_session=False, bint new_group=False,
+                 int terminal=-1, int foreground=-1, int umask=-1, int cgroup=-1, int death_signal=0,
+                 tuple ids=None, tuple limits=()):
+        cdef Py_ssize_t i, count = len(moves)
+        self.numbers = <int *>malloc((2 * count + 1) * sizeof(int))
+        if self.numbers == NULL:
+            raise MemoryError()
+        for i in range(count):
+            self.numbers[i], self.numbers[count + i] = moves[i]
+        self.plan.sources = self.numbers
+        self.plan.targets = self.numbers + count
+        self.plan.moves = <int>count
+        self.kept = cwd
+        self.plan.cwd = NULL if cwd is None else PyBytes_AS_STRING(cwd)
+        self.plan.new_session = new_session
+        self.plan.new_group = new_group
+        self.plan.terminal = terminal
+        self.plan.foreground = foreground
+        self.plan.umask = umask
+        self.plan.cgroup = cgroup
+        self.plan.death_signal = death_signal
+        self.plan.change_ids = ids is not None
+        if ids is not None:
+            self.plan.uid, self.plan.gid, groups = ids
+            count = len(groups)
+            self.groups = <gid_t *>malloc((count + 1) * sizeof(gid_t))
+            if self.groups == NULL:
+                raise MemoryError()
+            for i in range(count):
+                self.groups[i] = groups[i]
+            self.plan.groups = self.groups
+            self.plan.group_count = <int>count
+        count = len(limits)
+        if count:
+            self.limits = <child_limit *>malloc(count * sizeof(child_limit))
+            if self.limits == NULL:
+                raise MemoryError()
+            for i in range(count):
+                resource, soft, hard = limits[i]
+                self.limits[i].resource = resource
+                # RLIM_INFINITY is -1 in Python's resource module.
+                self.limits[i].soft = <unsigned long><long long>soft
+                self.limits[i].hard = <unsigned long><long long>hard
+        self.plan.limits = self.limits
+        self.plan.limit_count = <int>count
+
+    def launch(self, list candidates, list argv, list environment, bint share_memory):
+        """clone(2) and execve(2): ``(pid, pidfd, report, error, stage, which)``.
+
+        ``error`` is 0 or the errno of the step that failed. ``report`` is -1, or (for a child
+        that does not share our memory) a descriptor that gives a failure or end of file once
+        the exec is done.
+        """
+        cdef _Strings c_candidates = strings(candidates)
+        cdef _Strings c_argv = strings(argv)
+        cdef _Strings c_environment = strings(environment)
+        cdef child_failure failure
+        cdef int pidfd = -1, report = -1
+        cdef pid_t pid
+        cdef bint want_pidfd = pidfd_wanted
+        self.plan.candidates = <const char *const *>c_candidates.items
+        self.plan.argv = c_argv.items
+        self.plan.envp = c_environment.items
+        if share_memory:
+            # The calling thread stands still until the exec; the others need not.
+            with nogil:
+                pid = child_launch(&self.plan, 1, want_pidfd, &pidfd, &report, &failure)
+        else:
+            # With the GIL: a child that another Python thread forks meanwhile would keep a copy
+            # of the report pipe, and its end of file would never come.
+            pid = child_launch(&self.plan, 0, want_pidfd, &pidfd, &report, &failure)
+        return pid, pidfd, report, failure.error, failure.stage, failure.which
+
+    def apply(self, int keep):
+        """Carries the plan out in this process (a forked child): ``(keep, error, stage, which)``.
+
+        ``keep`` is a descriptor that must survive; its number may change.
+        """
+        cdef child_failure failure
+        cdef sigset_t none
+        failure.error = failure.stage = failure.which = 0
+        child_prepare(&self.plan, &keep, &failure)
+        sigemptyset(&none)
+        pthread_sigmask(SIG_SETMASK, &none, NULL)
+        return keep, failure.error, failure.stage, failure.which
+
+    def replace(self, list candidates, list argv, list environment):
+        """Becomes the program, without a fork: ``(error, stage, which)``, or no return at all."""
+        cdef _Strings c_candidates = strings(candidates)
+        cdef _Strings c_argv = strings(argv)
+        cdef _Strings c_environment = strings(environment)
+        cdef child_failure failure
+        failure.error = failure.stage = failure.which = 0
+        self.plan.candidates = <const char *const *>c_candidates.items
+        self.plan.argv = c_argv.items
+        self.plan.envp = c_environment.items
+        if child_prepare(&self.plan, NULL, &failure) == 0:
+            child_exec(&self.plan, &failure)
+        return failure.error, failure.stage, failure.which
+
+
+cdef extern from "child.h" nogil:
+    void child_exec(const child_plan *, child_failure *)
+
+
+def parse_report(bytes report):
+    """``(error, stage, which)`` of what a child wrote on its report descriptor."""
+    cdef child_failure failure
+    if PyBytes_GET_SIZE(report) != sizeof(child_failure):
+        raise ValueError("a report has another size")
+    memcpy(&failure, PyBytes_AS_STRING(report), sizeof(child_failure))
+    return failure.error, failure.stage, failure.which
+
+
+def build_report(int error, int stage, int which):
+    """The bytes that ``parse_report`` reads."""
+    cdef child_failure failure
+    failure.error = error
+    failure.stage = stage
+    failure.which = which
+    return (<char *>&failure)[:sizeof(child_failure)]
+
+
+def fork_child(child_main):
+    """fork(2): ``(pid, pidfd)`` in the parent; the child calls ``child_main()`` and never returns.
+
+    ``child_main`` runs with every signal blocked and must leave by ``_exit``; if it returns or
+    raises, the child exits with status 70 (EX_SOFTWARE).
+    """
+    cdef sigset_t every, before
+    cdef int gate[2]
+    cdef int pidfd = -1, error
+    cdef char byte = 0
+    cdef pid_t pid
+    if pipe2(gate, O_CLOEXEC) < 0:
+        PyErr_SetFromErrno(OSError)
+    sigfillset(&every)
+    # Blocked over the fork: a signal for the child must meet the child's own dispositions.
+    pthread_sigmask(SIG_SETMASK, &every, &before)
+    PyOS_BeforeFork()
+    pid = fork()
+    error = errno
+    if pid == 0:
+        try:
+            PyOS_AfterFork_Child()
+            # Wait until the parent has our pidfd: ended and reaped by a stranger's wait(-1)
+            # before that, we could not be told from a process that got our number.
+            close(gate[1])
+            while read(gate[0], &byte, 1) < 0 and errno == EINTR:
+                pass
+            close(gate[0])
+            child_main()
+        except BaseException:
+            pass
+        finally:
+            _exit(70)
+    PyOS_AfterFork_Parent()
+    if pid > 0 and pidfd_wanted:
+        pidfd = open_pidfd(pid)
+    close(gate[0])
+    # A byte, not the closing: a child forked meanwhile by another thread may hold a copy.
+    if pid > 0:
+        write(gate[1], &byte, 1)
+    close(gate[1])
+    pthread_sigmask(SIG_SETMASK, &before, NULL)
+    if pid < 0:
+        raise OSError(error, "fork")
+    return pid, pidfd
+
+
+def pidfd_open(int pid):
+    """pidfd_open(2), or -1 where there is none for this process (or none at all)."""
+    if not pidfd_wanted:
+        return -1
+    return open_pidfd(pid)
+
+
+def send_signal(int pidfd, int number):
+    """pidfd_send_signal(2). Raises ProcessLookupError when the process has been reaped."""
+    if signal_pidfd(pidfd, number) < 0:
+        PyErr_SetFromErrno(OSError)
+
+
+def reap(int pid, int pidfd):
+    """waitid(2) without blocking: the raw wait status, -1 while it runs, -2 when it is not ours."""
+    cdef int status = reap_child(pid, pidfd)
+    if status == -3:
+        PyErr_SetFromErrno(OSError)
+    return status
+
+
+def lost_status(int pidfd):
+    """The raw status of a child that somebody else reaped (PIDFD_GET_INFO, Linux 6.15), or -1."""
+    cdef int status = 0
+    if pidfd < 0 or pidfd_exit_status(pidfd, &status) < 0:
+        return -1
+    return status
+
+
+def close_all_but(kept):
+    """Closes every descriptor above 2 that is not in ``kept`` (close_range(2))."""
+    cdef int first = 3
+    for number in sorted(kept):
+        if number > first:
+            close_between(first, number - 1)
+        if number >= first:
+            first = number + 1
+    close_between(first, 0x7fffffff)

@@ -1,0 +1,262 @@
+"""What can go wrong: built-in exceptions, subclassed only to carry facts.
+
+Messages show the command as a line for a shell, its status and the end of its stderr; never the
+environment, which holds secrets (gotcha:PR6). All of them survive pickling.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from hornpipe.status import ExitStatus
+
+_SHOWN = 2000
+"""Characters of output in a message: enough for a compiler's last words, short enough to read."""
+
+
+def _rebuild(kind: type[Exception], args: tuple[object, ...], facts: dict[str, Any]) -> Exception:
+    error = kind.__new__(kind, *args)
+    # Not kind.__init__, which wants the facts as arguments; OSError fills errno from its own.
+    (OSError if isinstance(error, OSError) else Exception).__init__(error, *args)
+    error.__dict__.update(facts)
+    return error
+
+
+class _Facts(Exception):
+    """An exception whose attributes travel with it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+
+class SpawnError(_Facts, OSError):
+    """A program could not be started; raised where it was to be started, with nothing left behind.
+
+    It is also the built-in class of its ``errno``: ``FileNotFoundError``, ``PermissionError``,
+    ``NotADirectoryError`` or ``BlockingIOError``.
+    """
+
+    stage: str
+    """The step that failed: ``"exec"``, ``"cwd"``, ``"uid"``, ``"fork"``, ..."""
+    argv: tuple[str | bytes, ...]
+    """What was to be run."""
+
+    def __init__(
+        self, error: int, message: str, *, stage: str, filename: object = None, argv: tuple[str | bytes, ...] = ()
+    ) -> None:
+        super().__init__(error, message)
+        self.filename = filename
+        self.message = message
+        self.stage = stage
+        self.argv = argv
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class _NotFound(SpawnError, FileNotFoundError):
+    pass
+
+
+class _Refused(SpawnError, PermissionError):
+    pass
+
+
+class _NotADirectory(SpawnError, NotADirectoryError):
+    pass
+
+
+class _TryAgain(SpawnError, BlockingIOError):
+    pass
+
+
+_BY_ERRNO: dict[int, type[SpawnError]] = {
+    errno.ENOENT: _NotFound,
+    errno.EACCES: _Refused,
+    errno.EPERM: _Refused,
+    errno.ENOTDIR: _NotADirectory,
+    errno.EAGAIN: _TryAgain,
+}
+for _kind in _BY_ERRNO.values():
+    _kind.__name__ = _kind.__qualname__ = "SpawnError"
+
+
+def spawn_error(
+    error: int, message: str, *, stage: str, filename: object = None, argv: tuple[str | bytes, ...] = ()
+) -> SpawnError:
+    """The ``SpawnError`` that is also the built-in class for this ``errno``.
+
+    >>> isinstance(spawn_error(2, "cannot start 'x'", stage="exec"), FileNotFoundError)
+    True
+    """
+    kind = _BY_ERRNO.get(error, SpawnError)
+    return kind(error, message, stage=stage, filename=filename, argv=argv)
+
+
+class CommandFailed(_Facts, ChildProcessError):
+    """A command ended with a status that is not among its ``ok_codes``."""
+
+    command: str
+    """The command as a line that can be pasted into a shell."""
+    argv: tuple[str | bytes, ...]
+    """Of the stage that failed."""
+    status: ExitStatus
+    """Of the stage that failed."""
+    statuses: tuple[ExitStatus, ...]
+    """One for each stage."""
+    stage: int
+    """Which stage of the pipeline failed, from 0."""
+    stdout: str | bytes | None
+    """What it wrote, where that was captured."""
+    stderr: str | bytes | None
+    """The same for stderr (its end, under ``TAIL``); ``None`` when it was not ours to see."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        command: str,
+        argv: tuple[str | bytes, ...],
+        status: ExitStatus,
+        statuses: tuple[ExitStatus, ...] = (),
+        stage: int = 0,
+        stdout: str | bytes | None = None,
+        stderr: str | bytes | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.command = command
+        self.argv = argv
+        self.status = status
+        self.statuses = statuses or (status,)
+        self.stage = stage
+        self.stdout = stdout
+        self.stderr = stderr
+
+    def __str__(self) -> str:
+        return self.args[0] + indented("stderr", self.stderr)
+
+
+class CommandTimeout(_Facts, TimeoutError):
+    """A command did not finish in time, and was ended."""
+
+    command: str
+    """The command as a line that can be pasted into a shell."""
+    timeout: float | None
+    """The limit that was in force, in seconds."""
+    status: ExitStatus | None
+    """How the (last) process ended; ``None`` if it had not when the call returned."""
+    stdout: str | bytes | None
+    """What had been read of its output until then."""
+    stderr: str | bytes | None
+    """The same for stderr, where that was captured."""
+    survivors: tuple[int, ...]
+    """Processes that outlived a KILL so far (in uninterruptible sleep), by pid."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        command: str,
+        timeout: float | None,
+        status: ExitStatus | None = None,
+        stdout: str | bytes | None = None,
+        stderr: str | bytes | None = None,
+        survivors: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.command = command
+        self.timeout = timeout
+        self.status = status
+        self.stdout = stdout
+        self.stderr = stderr
+        self.survivors = survivors
+
+    def __str__(self) -> str:
+        return str(self.args[0]) + indented("read so far", self.stdout) + indented("stderr", self.stderr)
+
+
+class ReaderGone(_Facts, BrokenPipeError):
+    """Nobody reads what we write any more."""
+
+    taken: int
+    """Bytes that the kernel took of everything written to this handle; the reader may have read fewer."""
+    status: ExitStatus | None
+    """How the program on the other end ended, if there is one and it has."""
+
+    def __init__(self, message: str, *, taken: int, status: ExitStatus | None = None) -> None:
+        super().__init__(errno.EPIPE, message)
+        self.message = message
+        self.taken = taken
+        self.status = status
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class NoAnswer(_Facts, EOFError):
+    """A program's output ended where an answer was expected."""
+
+    read: str | bytes
+    """What came before the end."""
+    status: ExitStatus | None
+    """How the program ended; ``None`` if it still runs with its output closed."""
+
+    def __init__(self, message: str, *, read: str | bytes, status: ExitStatus | None) -> None:
+        super().__init__(message)
+        self.read = read
+        self.status = status
+
+
+class LimitExceeded(_Facts, BufferError):
+    """More data than the limit that was asked for (``line_limit``, ``buffer_limit``)."""
+
+    limit: int
+    """The limit, in bytes."""
+    data: str | bytes
+    """What had come until then."""
+
+    def __init__(self, message: str, *, limit: int, data: str | bytes) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.data = data
+
+
+class RemoteError(_Facts):
+    """An exception of a forked child, as text.
+
+    From a child with other credentials it is raised as it is, since unpickling what such a child
+    sends would hand it our own; elsewhere it is the ``__cause__`` of the real exception and shows
+    the child's traceback.
+    """
+
+    type_name: str
+    """The exception's class, with its module."""
+    text: str
+    """Its message."""
+    traceback: str
+    """The child's traceback."""
+
+    def __init__(self, type_name: str, text: str, traceback: str) -> None:
+        super().__init__(type_name, text, traceback)
+        self.type_name = type_name
+        self.text = text
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.text}\n\nin the child:\n{self.traceback.rstrip()}"
+
+
+class ForkWarning(RuntimeWarning):
+    """A Python callable was forked while other threads were alive."""
+
+
+def indented(what: str, output: str | bytes | None) -> str:
+    """The end of a program's output, set off for a message; empty if there is none."""
+    if not output:
+        return ""
+    text = output if isinstance(output, str) else os.fsdecode(output)
+    end = text[-_SHOWN:].rstrip("\n")
+    mark = f"{what} (its end)" if len(text) > _SHOWN else what
+    return f"\n{mark}:\n" + "\n".join("  " + line for line in end.split("\n"))

@@ -1,0 +1,374 @@
+"""File objects over descriptors: one generic type for text and bytes, for reading, writing or both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, AnyStr, Generic, Self
+
+from hornpipe import deadline as deadlines
+from hornpipe import fd as descriptors
+from hornpipe import wait
+from hornpipe._native.buffers import ReadBuffer
+from hornpipe.errors import LimitExceeded, ReaderGone
+from hornpipe.lines import Codec
+
+_FIRST_READ = 16 * 1024
+_BLOCK = 64 * 1024
+"""Bytes gathered before a block-buffered handle writes: what a pipe holds by default."""
+
+
+class Handle(Generic[AnyStr]):
+    """A file object on a pipe, terminal or socket.
+
+    Lines keep their newline, as with any file. All waiting is bounded by the handle's deadline;
+    over it comes ``TimeoutError``. One thread may read while another writes; two that read at
+    once need a lock of their own. Closing it from another thread ends a wait with ``ValueError``.
+
+    >>> from hornpipe.fd import pipe
+    >>> from hornpipe.lines import TEXT
+    >>> reader, writer = pipe()
+    >>> with Handle(None, writer, TEXT) as out:
+    ...     print("one", "two", file=out)
+    >>> with Handle(reader, None, TEXT) as lines:
+    ...     list(lines)
+    ['one two\\n']
+    """
+
+    def __init__(
+        self,
+        source: descriptors.Descriptor | None,
+        sink: descriptors.Descriptor | None,
+        codec: Codec[AnyStr],
+        *,
+        deadline: int = deadlines.NEVER,
+        by_line: bool = False,
+        line_limit: int | None = None,
+        name: str = "",
+    ) -> None:
+        self._source = source
+        self._sink = sink
+        self._codec = codec
+        self._deadline = deadline
+        self._by_line = by_line
+        self._line_limit = line_limit
+        self._name = name
+        self._buffer = ReadBuffer()
+        self._read_size = _FIRST_READ
+        self._decoder: Any = None
+        self._decoded: AnyStr = codec.empty
+        self._pending = bytearray()
+        self._taken = 0
+        if sink is not None:
+            descriptors.nonblocking(sink.fileno())
+
+    # --- what it is ---
+
+    @property
+    def name(self) -> str:
+        """What the other end is, for messages."""
+        return self._name
+
+    @property
+    def encoding(self) -> str | None:
+        """The text encoding; ``None`` for bytes."""
+        return self._codec.encoding
+
+    @property
+    def errors(self) -> str | None:
+        """What happens to bytes that are not text; ``None`` for bytes."""
+        return self._codec.errors
+
+    @property
+    def closed(self) -> bool:
+        """Whether both directions are closed."""
+        return (self._source is None or self._source.closed) and (self._sink is None or self._sink.closed)
+
+    def readable(self) -> bool:
+        """Whether there is something to read from."""
+        return self._source is not None
+
+    def writable(self) -> bool:
+        """Whether there is something to write to."""
+        return self._sink is not None
+
+    def seekable(self) -> bool:
+        """Pipes, terminals and sockets have no position."""
+        return False
+
+    def isatty(self) -> bool:
+        """Whether the descriptor is a terminal."""
+        import os
+
+        return not self.closed and os.isatty(self.fileno())
+
+    def fileno(self) -> int:
+        """The descriptor that is read from, else the one written to; for poll and friends.
+
+        What has been read ahead is not seen there.
+        """
+        end = self._source if self._source is not None else self._sink
+        if end is None or end.closed:
+            raise ValueError(f"{self._described()} is closed")
+        return end.fileno()
+
+    def _described(self) -> str:
+        return f"the handle of {self._name}" if self._name else "the handle"
+
+    def _reading_from(self) -> int:
+        if self._source is None:
+            raise ValueError(f"{self._described()} is only for writing")
+        if self._source.closed:
+            raise ValueError(f"{self._described()} is closed")
+        return self._source.fileno()
+
+    def _writing_to(self) -> int:
+        if self._sink is None:
+            raise ValueError(f"{self._described()} is only for reading")
+        if self._sink.closed:
+            raise ValueError(f"{self._described()} is closed")
+        return self._sink.fileno()
+
+    # --- reading ---
+
+    def _fill(self) -> None:
+        """One more read into the buffer, or its end."""
+        fd = self._reading_from()
+        count = wait.fill(self._buffer, fd, self._read_size, self._deadline)
+        if count is None:
+            self._expired("reading")
+        elif count == self._read_size and count < descriptors.PIPE_SIZE:
+            # Full reads: much is coming. A wider pipe and longer reads are three times as fast.
+            self._read_size = min(count * 4, descriptors.PIPE_SIZE)
+            if self._read_size > _BLOCK:
+                descriptors.widen(fd)
+
+    def _expired(self, doing: str) -> None:
+        raise TimeoutError(f"time ran out while {doing} {self._name}".rstrip())
+
+    def read(self, size: int | None = -1) -> AnyStr:
+        """Read ``size`` characters (bytes for a bytes handle), or all until the end.
+
+        Waits until that many have come; fewer come only at the end, where nothing is ''.
+        """
+        if size is None or size < 0:
+            while not self._buffer.ended:
+                self._fill()
+            return self._take_decoded() + self._decode_rest(self._buffer.take(-1))
+        if not self._codec.is_text:
+            while len(self._buffer) < size and not self._buffer.ended:
+                self._fill()
+            return self._codec.decode(self._buffer.take(size))
+        while len(self._decoded) < size:
+            if not len(self._buffer):
+                if self._buffer.ended:
+                    self._decoded += self._decode_rest(b"")
+                    break
+                self._fill()
+                continue
+            self._decoded += self._decode_piece(self._buffer.take(-1))
+        result, self._decoded = self._decoded[:size], self._decoded[size:]
+        return result
+
+    def read_some(self) -> AnyStr:
+        """Read what is there, at least one character; waits for it. Nothing at the end.
+
+        >>> from hornpipe.fd import pipe
+        >>> from hornpipe.lines import BYTES
+        >>> import os
+        >>> reader, writer = pipe()
+        >>> os.write(writer.fileno(), b"partial")
+        7
+        >>> Handle(reader, None, BYTES).read_some()
+        b'partial'
+        """
+        while True:
+            if self._decoded:
+                return self._take_decoded()
+            if len(self._buffer):
+                data = self._buffer.take(-1)
+                piece = self._decode_piece(data) if self._codec.is_text else self._codec.decode(data)
+                if piece:
+                    return piece
+            elif self._buffer.ended:
+                return self._decode_rest(b"")
+            else:
+                self._fill()
+
+    def _take_decoded(self) -> AnyStr:
+        result, self._decoded = self._decoded, self._codec.empty
+        return result
+
+    def _decode_piece(self, data: bytes) -> AnyStr:
+        if self._decoder is None:
+            self._decoder = self._codec.decoder()
+        piece: AnyStr = self._decoder.decode(data)
+        return piece
+
+    def _decode_rest(self, data: bytes) -> AnyStr:
+        if self._decoder is None:
+            return self._codec.decode(data)
+        decoder, self._decoder = self._decoder, None
+        piece: AnyStr = decoder.decode(data, True)
+        return piece
+
+    def readline(self, size: int | None = -1) -> AnyStr:
+        """Read one line with its newline; the last one may lack it; nothing is the end.
+
+        With ``size``, at most so many characters of it. A line longer than the handle's
+        ``line_limit`` raises ``LimitExceeded`` (a ``BufferError``).
+        """
+        if self._codec.is_text and (self._decoder is not None or (size is not None and size >= 0)):
+            return self._decoded_line(-1 if size is None else size)
+        wanted = -1 if size is None else size
+        while True:
+            line = self._buffer.take_line(wanted)
+            if line or self._buffer.ended or wanted == 0:
+                self._check_line(len(line))
+                return self._codec.decode(line)
+            self._check_line(len(self._buffer))
+            self._fill()
+
+    def _decoded_line(self, size: int) -> AnyStr:
+        # After read(n) or with a size the border lies between characters, not between bytes.
+        newline = self._codec.newline
+        while True:
+            end = self._decoded.find(newline) + 1
+            if end and (size < 0 or end <= size):
+                break
+            if 0 <= size <= len(self._decoded):
+                end = size
+                break
+            if len(self._buffer):
+                self._decoded += self._decode_piece(self._buffer.take(-1))
+            elif self._buffer.ended:
+                self._decoded += self._decode_rest(b"")
+                end = len(self._decoded)
+                break
+            else:
+                self._fill()
+        line, self._decoded = self._decoded[:end], self._decoded[end:]
+        return line
+
+    def _check_line(self, size: int) -> None:
+        limit = self._line_limit
+        if limit is not None and size > limit + 2:
+            raise LimitExceeded(
+                f"a line of {self._name or 'the stream'} is longer than line_limit={limit} bytes",
+                limit=limit,
+                data=self._codec.decode(self._buffer.take(limit)),
+            )
+
+    def readlines(self, hint: int | None = -1) -> list[AnyStr]:
+        """All remaining lines, each with its newline; about ``hint`` characters of them if that is given."""
+        lines: list[AnyStr] = []
+        size = 0
+        for line in self:
+            lines.append(line)
+            size += len(line)
+            if hint is not None and 0 < hint <= size:
+                break
+        return lines
+
+    def __iter__(self) -> Self:
+        self._reading_from()
+        return self
+
+    def __next__(self) -> AnyStr:
+        line = self.readline()
+        if not line:
+            raise StopIteration
+        return line
+
+    # --- writing ---
+
+    def write(self, data: AnyStr) -> int:
+        """Write all of ``data``; its length.
+
+        It is gathered into blocks (or lines, on a handle that flushes by line): ``flush`` sends
+        it on its way. Raises ``BrokenPipeError`` with ``.taken``, the bytes that the kernel took,
+        when the reader has gone.
+        """
+        self._writing_to()
+        encoded = self._codec.encode(data)
+        self._pending += encoded
+        if len(self._pending) >= _BLOCK or (self._by_line and b"\n" in encoded):
+            self.flush()
+        return len(data)
+
+    def writelines(self, lines: Iterable[AnyStr]) -> None:
+        """Write each of ``lines``, adding nothing."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Send what was gathered; returns when the kernel has taken all of it."""
+        if not self._pending:
+            return
+        self._writing_to()
+        # Taken out first: what raises midway is counted in .taken, not sent twice by close().
+        data, self._pending = bytes(self._pending), bytearray()
+        self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        """Write all of it: partial writes are completed, and another writer may be quicker than us."""
+        fd = self._writing_to()
+        try:
+            count = descriptors.write_some(fd, data)
+            self._taken += count
+            if count == len(data):
+                return
+            rest = memoryview(data)[count:]
+            while rest:
+                self._wait_for_room(fd)
+                count = descriptors.write_some(fd, rest)
+                self._taken += count
+                rest = rest[count:]
+        except BrokenPipeError:
+            self._reader_gone()
+
+    def _wait_for_room(self, fd: int) -> None:
+        if not wait.one(fd, wait.WRITE, self._deadline):
+            self._expired("writing to")
+
+    def _reader_gone(self) -> None:
+        raise ReaderGone(
+            f"nobody reads {self._name or 'this pipe'} any more; {self._taken} bytes had been taken",
+            taken=self._taken,
+        ) from None
+
+    @property
+    def taken(self) -> int:
+        """Bytes that the kernel has taken so far of everything written."""
+        return self._taken
+
+    # --- the end ---
+
+    def _close_ends(self) -> None:
+        for end in (self._source, self._sink):
+            if end is not None:
+                end.close()
+
+    def close(self) -> None:
+        """Flush and close; closing twice does nothing."""
+        if self.closed:
+            return
+        try:
+            if self._sink is not None and not self._sink.closed:
+                self.flush()
+        finally:
+            self._close_ends()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self.close()
+            return
+        # What the body raised is what the caller must see; the rest of the data goes nowhere.
+        self._pending.clear()
+        self._close_ends()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"fd {self.fileno()}"
+        return f"<{type(self).__name__} of {self._name or 'a descriptor'}, {state}>"

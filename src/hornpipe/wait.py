@@ -1,0 +1,77 @@
+"""The one place that blocks.
+
+Every wait is a poll(2) under a deadline in which Python's signal handlers run as soon as they
+can: their exceptions come out of the call, otherwise it goes on with the time it had left
+(perlipc:S13). A descriptor that another thread closes meanwhile ends the wait (gotcha:R8).
+"""
+
+from __future__ import annotations
+
+import select
+
+from hornpipe._native import wait as _wait
+from hornpipe._native.buffers import ByteSink, ReadBuffer
+
+READ = select.POLLIN
+WRITE = select.POLLOUT
+CLOSED = _wait.CLOSED
+
+# What poll reports beside POLLIN when nobody will write any more, and beside POLLOUT when nobody
+# will read: both mean that the next call will not block.
+_OVER = select.POLLHUP | select.POLLERR
+
+
+class ClosedMeanwhile(ValueError):
+    """The handle was closed by another thread while this one waited on it."""
+
+
+def until(wanted: list[tuple[int, int]], deadline: int) -> list[tuple[int, int]]:
+    """Wait for any of ``[(fd, events), ...]``: those that are ready, with what poll(2) said of them.
+
+    Empty when the deadline passed first.
+    """
+    ready = _wait.many(wanted, deadline)
+    for fd, bits in ready:
+        if bits == CLOSED:
+            raise ClosedMeanwhile(f"descriptor {fd} was closed by another thread")
+    return ready
+
+
+def one(fd: int, events: int, deadline: int) -> int:
+    """Wait for one descriptor: what poll(2) said of it, 0 when the deadline passed first."""
+    bits = _wait.one(fd, events, deadline)
+    if bits == CLOSED:
+        raise ClosedMeanwhile(f"descriptor {fd} was closed by another thread")
+    return bits
+
+
+def fill(buffer: ByteSink | ReadBuffer, fd: int, size: int, deadline: int) -> int | None:
+    """Wait for data and read at most ``size`` bytes of it into ``buffer``, in one step.
+
+    The count; 0 at the end; -1 when somebody else was quicker; ``None`` when the deadline passed.
+    """
+    count = buffer.fill_when_ready(fd, size, deadline)
+    if count == CLOSED:
+        raise ClosedMeanwhile(f"descriptor {fd} was closed by another thread")
+    return count
+
+
+def child(pid: int, deadline: int) -> bool | None:
+    """Wait for a child that has no pidfd: whether it has ended; ``None`` when it is not ours to wait for."""
+    ended = _wait.child(pid, deadline)
+    return None if ended < 0 else bool(ended)
+
+
+def woken(fd: int) -> None:
+    """End every wait on a descriptor that is about to be closed."""
+    _wait.wake(fd)
+
+
+def readable(bits: int) -> bool:
+    """Whether a read would not block: data, or the end."""
+    return bool(bits & (READ | _OVER))
+
+
+def writable(bits: int) -> bool:
+    """Whether a write would not block: room, or nobody left to read."""
+    return bool(bits & (WRITE | _OVER))
