@@ -53,6 +53,12 @@ class Descriptor:
         self._fd = -1
         return fd
 
+    def __enter__(self) -> Descriptor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def __del__(self) -> None:
         self.close()
 

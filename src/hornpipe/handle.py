@@ -13,12 +13,13 @@ from hornpipe.errors import LimitExceeded, ReaderGone
 from hornpipe.lines import Codec
 
 _FIRST_READ = 16 * 1024
+_LONGEST_READ = 256 * 1024
 _BLOCK = 64 * 1024
 """Bytes gathered before a block-buffered handle writes: what a pipe holds by default."""
 
 
 class Handle(Generic[AnyStr]):
-    """A file object on a pipe, terminal or socket.
+    r"""A file object on a pipe, terminal or socket.
 
     Lines keep their newline, as with any file. All waiting is bounded by the handle's deadline;
     over it comes ``TimeoutError``. One thread may read while another writes; two that read at
@@ -31,7 +32,7 @@ class Handle(Generic[AnyStr]):
     ...     print("one", "two", file=out)
     >>> with Handle(reader, None, TEXT) as lines:
     ...     list(lines)
-    ['one two\\n']
+    ['one two\n']
     """
 
     def __init__(
@@ -136,9 +137,9 @@ class Handle(Generic[AnyStr]):
         count = wait.fill(self._buffer, fd, self._read_size, self._deadline)
         if count is None:
             self._expired("reading")
-        elif count == self._read_size and count < descriptors.PIPE_SIZE:
+        elif count == self._read_size and count < _LONGEST_READ:
             # Full reads: much is coming. A wider pipe and longer reads are three times as fast.
-            self._read_size = min(count * 4, descriptors.PIPE_SIZE)
+            self._read_size = count * 4
             if self._read_size > _BLOCK:
                 descriptors.widen(fd)
 
@@ -178,7 +179,8 @@ class Handle(Generic[AnyStr]):
         >>> reader, writer = pipe()
         >>> os.write(writer.fileno(), b"partial")
         7
-        >>> Handle(reader, None, BYTES).read_some()
+        >>> with Handle(reader, None, BYTES) as handle, writer:
+        ...     handle.read_some()
         b'partial'
         """
         while True:
@@ -195,7 +197,8 @@ class Handle(Generic[AnyStr]):
                 self._fill()
 
     def _take_decoded(self) -> AnyStr:
-        result, self._decoded = self._decoded, self._codec.empty
+        result = self._decoded
+        self._decoded = self._codec.empty
         return result
 
     def _decode_piece(self, data: bytes) -> AnyStr:

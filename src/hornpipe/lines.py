@@ -157,8 +157,14 @@ class Kept:
                 kept = self._sink.finish()[-self._limit :]
                 self._sink.append(kept)
 
+    def peek(self) -> bytes:
+        """What was kept, which stays."""
+        data = self.finish()
+        self._sink.append(data)
+        return data
+
     def finish(self) -> bytes:
-        """What was kept."""
+        """What was kept; it is empty afterwards."""
         data = self._sink.finish()
         if self._tail and self._limit is not None:
             return data[-self._limit :] if self._limit else b""

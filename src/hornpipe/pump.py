@@ -6,17 +6,32 @@ as one pipe is full. So every end that is ready is served, and only those.
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from hornpipe import wait
+from hornpipe.deadline import NEVER, after, passed, sooner
 from hornpipe.fd import PIPE_SIZE, Descriptor, nonblocking, widen, write_some
-from hornpipe.lines import Codec, Kept, Tail
+from hornpipe.lines import TEXT, Codec, Kept, Tail
 
 _FIRST_READ = 64 * 1024
-_STEP_WITHOUT_PIDFD = 50_000_000
-"""Nanoseconds between looks at a child that cannot be polled, while it is being fed."""
+_BIG_READ = 256 * 1024
+_STEP_WITHOUT_PIDFD = 0.05
+"""Seconds between looks at a child that cannot be polled, while it is being fed."""
+
+
+def read_some(fd: int, size: int) -> bytes | None:
+    """One read(2): nothing at the end, ``None`` when somebody else was quicker."""
+    try:
+        return os.read(fd, size)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        if error.errno == errno.EIO:  # a pty whose other side is closed: its end of file (gotcha:TTY1)
+            return b""
+        raise
 
 
 class Sink(Protocol):
@@ -40,45 +55,38 @@ class Keeper:
         sink = self.kept.sink
         if sink is not None:
             return sink.fill(fd, size)
-        try:
-            data = os.read(fd, size)
-        except BlockingIOError:
-            return -1
-        except OSError as error:
-            if error.errno == 5:  # EIO: a pty's other side is closed, its end of file
-                return 0
-            raise
+        data = read_some(fd, size)
+        if not data:
+            return -1 if data is None else 0
         self.kept.add(data)
         return len(data)
 
 
-class Tee(Keeper):
+class Tee:
     """A sink that passes everything on to a descriptor and keeps the end."""
 
-    __slots__ = ("_onward",)
+    __slots__ = ("_onward", "kept")
 
     def __init__(self, onward: int, limit: int) -> None:
-        super().__init__(Tail(limit))
+        self.kept = Kept(Tail(limit))
         self._onward = onward
 
     def fill(self, fd: int, size: int) -> int:
         """Read, pass on, keep."""
-        before = self.kept.seen
-        count = super().fill(fd, min(size, 65536))
-        if count > 0:
-            self._pass_on(self.kept.last(self.kept.seen - before))
-        return count
-
-    def _pass_on(self, data: bytes) -> None:
+        data = read_some(fd, min(size, 65536))
+        if not data:
+            return -1 if data is None else 0
+        self.kept.add(data)
         # Our own stderr is shared with whoever started us, so it is not made non-blocking; after
         # poll a write of PIPE_BUF bytes (4096 on Linux) does not block.
         rest = memoryview(data)
-        while rest:
-            wait.one(self._onward, wait.WRITE, -1)
+        while rest and self._onward >= 0:
+            wait.one(self._onward, wait.WRITE, NEVER)
             try:
                 rest = rest[write_some(self._onward, rest[:4096]) :]
             except OSError:
-                return  # our stderr is gone: what was kept is still there
+                self._onward = -1  # our stderr is gone: what was kept is still there
+        return len(data)
 
 
 class Discard:
@@ -88,33 +96,41 @@ class Discard:
 
     def fill(self, fd: int, size: int) -> int:
         """Read and forget."""
-        try:
-            return len(os.read(fd, size))
-        except BlockingIOError:
-            return -1
-        except OSError as error:
-            if error.errno == 5:
-                return 0
-            raise
+        data = read_some(fd, min(size, 65536))
+        return -1 if data is None else len(data)
+
+
+def as_bytes(data: object, codec: Codec[Any]) -> bytes | memoryview:
+    """What is fed to a child, whichever kind it comes in; text is encoded as the command's text is.
+
+    >>> from hornpipe.lines import TEXT
+    >>> as_bytes("caf\\u00e9", TEXT)
+    b'caf\\xc3\\xa9'
+    """
+    if isinstance(data, str):
+        return (codec if codec.is_text else TEXT).encode(data)
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, bytearray | memoryview):
+        return memoryview(data).cast("B")
+    raise TypeError(f"a command's input is made of str or bytes, not {type(data).__name__}")
 
 
 class Feed:
     """What is written to a child's stdin: bytes, or an iterator that may be endless."""
 
-    __slots__ = ("_chunks", "_encode", "_rest", "taken")
+    __slots__ = ("_chunks", "_codec", "_rest", "taken")
 
     def __init__(self, data: Any, codec: Codec[Any]) -> None:
-        self._encode = codec.encode
+        self._codec = codec
         self._rest = memoryview(b"")
         self._chunks: Iterator[Any] = iter(())
         self.taken = 0
         """Bytes that the kernel took."""
         if isinstance(data, str | bytes | bytearray | memoryview):
-            self._rest = memoryview(data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data).cast("B")
-            if isinstance(data, str) and codec.encoding is not None:
-                self._rest = memoryview(codec.encode(data))
+            self._rest = memoryview(as_bytes(data, codec))
         elif hasattr(data, "read"):
-            self._chunks = iter(lambda: data.read(65536), codec.empty)
+            self._chunks = iter(lambda: data.read(65536) or None, None)
         else:
             self._chunks = iter(data)
 
@@ -124,7 +140,7 @@ class Feed:
             chunk = next(self._chunks, None)
             if chunk is None:
                 return False
-            self._rest = memoryview(chunk if isinstance(chunk, bytes | bytearray) else self._encode(chunk)).cast("B")
+            self._rest = memoryview(as_bytes(chunk, self._codec))
         count = write_some(fd, self._rest[:PIPE_SIZE])
         self.taken += count
         self._rest = self._rest[count:]
@@ -183,9 +199,12 @@ class Pump:
                 return False
         return True
 
-    def step(self, deadline: int) -> bool:
-        """Wait once and serve what is ready; false when the deadline passed first."""
-        if len(self._sources) == 1 and not self._feeds:
+    def step(self, deadline: int, beside: Sequence[tuple[int, int]] = ()) -> bool:
+        """Wait once and serve what is ready; false when the deadline passed first.
+
+        What is in ``beside`` (descriptors with events) ends the wait too, and is left alone.
+        """
+        if len(self._sources) == 1 and not self._feeds and not beside:
             for fd in self._sources:
                 if not wait.one(fd, wait.READ, deadline):
                     return False
@@ -193,25 +212,26 @@ class Pump:
                 return True
         wanted = [(fd, wait.READ) for fd in self._sources]
         wanted += [(fd, wait.WRITE) for fd in self._feeds]
+        wanted += beside
         limit = deadline
         if self._feeds:
             if self._stop >= 0:
                 wanted.append((self._stop, wait.READ))
             else:
-                limit = _earlier(deadline, _STEP_WITHOUT_PIDFD)
+                limit = sooner(deadline, after(_STEP_WITHOUT_PIDFD))
         ready = wait.until(wanted, limit)
         if not ready:
             if limit == deadline:
                 return False
             if self._stopped is not None and self._stopped():
                 self._end_feeds()
-            return not _passed(deadline)
-        for fd, bits in ready:
+            return not passed(deadline)
+        for fd, _ in ready:
             if fd in self._sources:
                 self._read(fd)
             elif fd in self._feeds:
-                self._write(fd, bits)
-            else:
+                self._write(fd)
+            elif fd == self._stop:
                 self._end_feeds()
         return True
 
@@ -223,20 +243,21 @@ class Pump:
             del self._sources[fd]
             source.close()
         elif count == size == _FIRST_READ:
-            # A full read says that the pipe was full: much is coming.
-            self._sizes[fd] = PIPE_SIZE
+            # A full read says that the pipe was full: much is coming. Longer reads than this make
+            # the writer wait for whole pages of ours, and were slower.
+            self._sizes[fd] = _BIG_READ
             widen(fd)
 
-    def _write(self, fd: int, bits: int) -> None:
-        sink, feed = self._feeds[fd]
+    def _write(self, fd: int) -> None:
+        _, feed = self._feeds[fd]
         try:
             more = feed.push(fd)
         except BrokenPipeError:
             more = False  # it may leave early: whether that was right is for its status to say
         if not more:
             self._end_feed(fd)
-        elif feed.taken == 65536:
-            widen(fd)
+        elif feed.taken == _FIRST_READ:
+            widen(fd)  # exactly a pipe's worth was taken: it is full, and more is to come
 
     def _end_feed(self, fd: int) -> None:
         sink, feed = self._feeds.pop(fd)
@@ -253,15 +274,3 @@ class Pump:
             source.close()
         self._sources.clear()
         self._end_feeds()
-
-
-def _earlier(deadline: int, step: int) -> int:
-    from hornpipe.deadline import after, sooner
-
-    return sooner(deadline, after(step / 1e9))
-
-
-def _passed(deadline: int) -> bool:
-    from hornpipe.deadline import passed
-
-    return passed(deadline)

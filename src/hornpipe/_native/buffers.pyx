@@ -14,25 +14,28 @@ from hornpipe._native.wait cimport wait_fd
 
 cdef extern from *:
     """
+    #include <malloc.h>
     #include <poll.h>
     #include <sys/mman.h>
     #include <unistd.h>
 
     /* Memory of this size is filled once and kept: huge pages spare one page fault per 4 KiB,
-     * which is most of the time that a big capture takes. Only advice, so errors do not matter. */
-    static void ask_for_huge_pages(char *start, size_t size) {
+     * which is most of the time that a big capture takes. The advice goes to the whole of malloc's
+     * mapping (its header lies 16 bytes before the object): for a part of it the kernel would split
+     * the mapping, mremap would then fail, and realloc would copy. Only advice, so errors do not
+     * matter. */
+    static void ask_for_huge_pages(char *start) {
     #ifdef MADV_HUGEPAGE
-        const uintptr_t page = 2u << 20;
-        uintptr_t first = ((uintptr_t)start + page - 1) & ~(page - 1);
-        uintptr_t last = ((uintptr_t)start + size) & ~(page - 1);
-        if (last > first)
-            madvise((void *)first, last - first, MADV_HUGEPAGE);
+        uintptr_t first = (uintptr_t)start - 16;
+        if (first & 4095)
+            return; /* not a mapping of its own */
+        madvise((void *)first, (malloc_usable_size(start) + 16 + 4095) & ~(size_t)4095, MADV_HUGEPAGE);
     #else
-        (void)start, (void)size;
+        (void)start;
     #endif
     }
     """
-    void ask_for_huge_pages(char *, size_t) nogil
+    void ask_for_huge_pages(char *) nogil
     Py_ssize_t read_bytes "read"(int, void *, size_t) nogil
     short POLLIN
 
@@ -102,12 +105,11 @@ cdef class ByteSink:
                 raise
             self.resize(self.used + room)
         if self.capacity >= (8 << 20):
-            ask_for_huge_pages(bytes_start(self.data), self.capacity)
+            ask_for_huge_pages(<char *>self.data)
         return 0
 
     cdef int resize(self, size_t size) except -1:
         # _PyBytes_Resize frees the object when it fails; keep what was read.
-        cdef PyObject *copy
         try:
             _PyBytes_Resize(&self.data, size)
         except MemoryError:

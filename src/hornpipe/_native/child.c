@@ -86,17 +86,29 @@ static void mark_close_on_exec(void) {
         fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
-static int arrange_descriptors(const struct child_plan *plan, int *keep, struct child_failure *failure) {
-    int above = 3;
+static int is_target(const struct child_plan *plan, int fd) {
     for (int i = 0; i < plan->moves; i++)
-        if (plan->targets[i] >= above)
-            above = plan->targets[i] + 1;
+        if (plan->targets[i] == fd)
+            return 1;
+    return 0;
+}
+
+static int lift(const struct child_plan *plan, int fd) {
+    /* A copy on the lowest number that is no target, since a minimum above the highest target is
+     * refused when that one is the last the limit allows. Copies on the way vanish with exec. */
+    int copy = 2;
+    do
+        copy = fcntl(fd, F_DUPFD_CLOEXEC, copy + 1);
+    while (copy >= 0 && is_target(plan, copy));
+    return copy;
+}
+
+static int arrange_descriptors(const struct child_plan *plan, int *keep, struct child_failure *failure) {
     mark_close_on_exec();
     /* dup2 onto a number that is still wanted as a source would destroy it, and the numbers of
-     * parent and child may cross in any way: so whatever lies in the targets' range is lifted
-     * out of it first. The copies are close-on-exec and vanish by themselves. */
-    if (keep && *keep >= 0 && *keep < above) {
-        int lifted = fcntl(*keep, F_DUPFD_CLOEXEC, above);
+     * parent and child may cross in any way: so whatever lies on a target is lifted off it first. */
+    if (keep && *keep >= 0 && is_target(plan, *keep)) {
+        int lifted = lift(plan, *keep);
         if (lifted < 0)
             return failed(failure, STAGE_DESCRIPTORS, *keep);
         *keep = lifted;
@@ -104,8 +116,8 @@ static int arrange_descriptors(const struct child_plan *plan, int *keep, struct 
     int lifted[plan->moves + 1];
     for (int i = 0; i < plan->moves; i++) {
         lifted[i] = plan->sources[i];
-        if (lifted[i] >= 0 && lifted[i] < above && lifted[i] != plan->targets[i]) {
-            lifted[i] = fcntl(plan->sources[i], F_DUPFD_CLOEXEC, above);
+        if (lifted[i] >= 0 && lifted[i] != plan->targets[i] && is_target(plan, lifted[i])) {
+            lifted[i] = lift(plan, plan->sources[i]);
             if (lifted[i] < 0)
                 return failed(failure, STAGE_DESCRIPTORS, plan->sources[i]);
         }
@@ -131,10 +143,12 @@ static int change_ids(const struct child_plan *plan, struct child_failure *failu
     int count = getgroups(sizeof now / sizeof *now, now);
     int same = count == plan->group_count;
     for (int i = 0; same && i < count; i++) {
-        int found = 0;
-        for (int j = 0; j < plan->group_count; j++)
+        int found = 0, known = 0;
+        for (int j = 0; j < plan->group_count; j++) {
             found |= now[i] == plan->groups[j];
-        same = found;
+            known |= now[j] == plan->groups[i];
+        }
+        same = found && known;
     }
     if (!same && syscall(SYS_setgroups, (size_t)plan->group_count, plan->groups) < 0)
         return failed(failure, STAGE_GROUPS, plan->group_count);

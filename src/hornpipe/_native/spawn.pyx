@@ -53,6 +53,9 @@ cdef extern from *:
     #include <sys/syscall.h>
     #include <sys/wait.h>
     #include <unistd.h>
+    #ifdef __linux__
+    #include <sys/prctl.h>
+    #endif
 
     #ifndef P_PIDFD
     #define P_PIDFD 3
@@ -120,6 +123,15 @@ cdef extern from *:
         return (facts.si_status & 0x7f) | (facts.si_code == CLD_DUMPED ? 0x80 : 0);
     }
 
+    static int subreap(void) {
+    #ifdef PR_SET_CHILD_SUBREAPER
+        return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    #else
+        errno = ENOSYS;
+        return -1;
+    #endif
+    }
+
     static void close_between(int first, int last) {
     #ifdef SYS_close_range
         if (syscall(SYS_close_range, (unsigned)first, (unsigned)last, 0) == 0)
@@ -137,6 +149,7 @@ cdef extern from *:
     int open_pidfd(pid_t) nogil
     int signal_pidfd(int, int) nogil
     int reap_child(pid_t, int) nogil
+    int subreap() nogil
     void close_between(int, int) nogil
 
 cdef extern from "Python.h":
@@ -347,6 +360,12 @@ cdef class Plan:
 
 cdef extern from "child.h" nogil:
     void child_exec(const child_plan *, child_failure *)
+
+
+def become_subreaper():
+    """prctl(2), PR_SET_CHILD_SUBREAPER: orphaned descendants become our children. Survives execve."""
+    if subreap() < 0:
+        PyErr_SetFromErrno(OSError)
 
 
 def parse_report(bytes report):

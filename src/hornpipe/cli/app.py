@@ -1,0 +1,80 @@
+"""The commands for people, on click and rich."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from importlib.metadata import version
+
+import click
+
+from hornpipe.cli import complain, die_of, reader_gone, tour
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog="Try it: hornpipe tour")
+@click.version_option(version("hornpipe"), message="hornpipe %(version)s")
+def hornpipe() -> None:
+    """Every way Unix processes talk to each other."""
+
+
+@hornpipe.command(
+    "run",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    short_help="Run a command with a deadline and containment.",
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run_command(arguments: tuple[str, ...]) -> None:
+    """Listed here for its line in the help; the entry point goes there without this module."""
+    from hornpipe.cli import run
+
+    raise click.exceptions.Exit(run.main(list(arguments)))
+
+
+@hornpipe.command(
+    "tour",
+    epilog="\b\nExamples:\n  hornpipe tour\n  hornpipe tour conversation containment\n  hornpipe tour --json | jq .",
+)
+@click.argument("names", nargs=-1, metavar="[ROW]...")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
+def tour_command(names: tuple[str, ...], as_json: bool) -> None:
+    """Show every facility live on this machine, or only the ROWs named.
+
+    Each row runs real programs and compares what they did with what they should have done. The exit status is 1 if
+    any row fails.
+    """
+    unknown = [name for name in names if name not in tour.ROWS]
+    if unknown:
+        raise click.UsageError(f"no such row: {', '.join(unknown)}; there are: {', '.join(tour.ROWS)}")
+    rows = [tour.ROWS[name] for name in names or tour.ROWS]
+    if as_json:
+        outcomes = [tour.perform(row) for row in rows]
+        click.echo(json.dumps([outcome.as_dict() for outcome in outcomes], indent=2))
+    elif sys.stdout.isatty():
+        outcomes = tour.show_table(rows)
+    else:
+        outcomes = tour.show_plain(rows)
+    raise click.exceptions.Exit(0 if all(outcome.ok for outcome in outcomes) else 1)
+
+
+def main(arguments: list[str]) -> int:
+    """Do what a command line asks for; the exit status. Errors are one line."""
+    try:
+        # Without click's own mode, which says "Aborted!" and takes a broken pipe for a failure.
+        code = hornpipe.main(arguments, prog_name="hornpipe", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        complain(error.format_message())
+        return error.exit_code
+    except click.ClickException as error:
+        path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "hornpipe"
+        complain(f"{path}: {' '.join(error.format_message().split())} (see: {path} --help)")
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return die_of(signal.SIGINT)
+    except BrokenPipeError:
+        return reader_gone()
+    except OSError as error:
+        complain(f"hornpipe: {(str(error).splitlines() or [type(error).__name__])[0]}")
+        return 1

@@ -1,0 +1,298 @@
+"""Both ends of a running command at once, without deadlock (perlipc:B1, B2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, AnyStr, Literal
+
+from hornpipe import pty, wait
+from hornpipe._native.buffers import ReadBuffer
+from hornpipe.deadline import after, sooner
+from hornpipe.errors import CommandTimeout, LimitExceeded, NoAnswer, ReaderGone
+from hornpipe.fd import Descriptor
+from hornpipe.handle import Handle
+from hornpipe.job import Job
+from hornpipe.lines import Codec
+from hornpipe.status import ExitStatus
+
+DEFAULT_LIMIT = 64 << 20
+"""Bytes of unread output that sending may pile up."""
+
+_READ = 64 * 1024
+_SHOWN = 4096
+
+
+class Duplex(Handle[AnyStr]):
+    """A conversation with a command: its input, its output and, if wanted, its stderr.
+
+    Whatever is sent, its output is read meanwhile, so neither side can block the other for good.
+    A program that sees a pipe may keep its answers in its own buffer: then ``pty=True``, ``stdbuf``
+    or the program's own flag for it are the cures (gotcha:P3).
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        source: Descriptor,
+        sink: Descriptor,
+        errors: Descriptor | None,
+        codec: Codec[AnyStr],
+        *,
+        buffer_limit: int | None,
+        line_limit: int | None,
+        terminal: bool,
+    ) -> None:
+        super().__init__(
+            source, sink, codec, deadline=job.deadline, by_line=True, line_limit=line_limit, name=job.label
+        )
+        self._job = job
+        self._errors_end = errors
+        self._errors_read = ReadBuffer()
+        self._limit = DEFAULT_LIMIT if buffer_limit is None else int(buffer_limit)
+        self._terminal = terminal
+        self._line_begun = b""
+        self._over = False
+        # What a single reader needs no more than: nothing but stdout to serve.
+        self._plain = errors is None and not job.pump.busy
+        job.read_so_far = lambda: self._buffer.peek(_SHOWN)
+
+    @property
+    def status(self) -> ExitStatus | None:
+        """How the command (the last stage) ended; ``None`` while it runs."""
+        return self._job.statuses[-1]
+
+    @property
+    def pid(self) -> int:
+        """The number of the (first) process."""
+        return self._job.processes[0].pid
+
+    # --- sending ---
+
+    def send(self, data: AnyStr) -> None:
+        """Write all of ``data`` now. Output that comes meanwhile is kept, ``buffer_limit`` bytes at most.
+
+        Raises ``LimitExceeded`` (a ``BufferError``) beyond that, ``BrokenPipeError`` when the command
+        reads no more.
+        """
+        self.write(data)
+        self.flush()
+
+    def _send(self, data: bytes) -> None:
+        if self._terminal:
+            self._line_begun = pty.check_input(data, self._line_begun)
+        super()._send(data)
+
+    def _wait_for_room(self, fd: int) -> None:
+        self._serve(((fd, wait.WRITE),), self._deadline)
+        held = len(self._buffer) + len(self._errors_read)
+        if held > self._limit:
+            raise LimitExceeded(
+                f"{self._name!r} was sent more while {held} bytes of its output had not been read; "
+                f"read them, or raise buffer_limit={self._limit}",
+                limit=self._limit,
+                data=self._codec.empty,
+            )
+
+    def _reader_gone(self) -> None:
+        if self._sink is not None:
+            self._sink.close()
+        status = self._job.processes[0].wait_until(sooner(self._deadline, after(0.5)))
+        how = f"it {status}" if status is not None else "it still runs"
+        raise ReaderGone(
+            f"{self._name!r} reads no more: {how}; {self._taken} bytes had been taken{self._job.drained_stderr()}",
+            taken=self._taken,
+            status=status,
+        ) from None
+
+    def close_input(self) -> None:
+        """Half-close: the command reads its end of file, and may still answer (gotcha:P9)."""
+        if self._sink is None or self._sink.closed:
+            return
+        self.flush()
+        if self._terminal:
+            # A terminal has no half-close: its end of file is a character at the start of a line,
+            # twice in the middle of one.
+            Handle._send(self, pty.END_OF_FILE * (2 if self._line_begun else 1))
+        self._sink.close()
+
+    # --- receiving ---
+
+    def _serve(self, beside: tuple[tuple[int, int], ...], deadline: int) -> None:
+        """Wait once for output or for what is in ``beside``, and take in the output."""
+        wanted: list[tuple[int, int]] = list(beside)
+        ends: list[tuple[Descriptor, ReadBuffer]] = []
+        for end, buffer in ((self._source, self._buffer), (self._errors_end, self._errors_read)):
+            if end is not None and not end.closed and not buffer.ended:
+                ends.append((end, buffer))
+                wanted.append((end.fileno(), wait.READ))
+        if self._job.pump.busy:
+            if not self._job.pump.step(deadline, wanted):
+                self._late(deadline)
+            ready = dict(wait.until(wanted, 0)) if wanted else {}
+        else:
+            ready = dict(wait.until(wanted, deadline))
+            if not ready:
+                self._late(deadline)
+        for end, buffer in ends:
+            if ready.get(end.fileno()):
+                buffer.fill(end.fileno(), _READ)
+
+    def _late(self, deadline: int) -> None:
+        if deadline == self._deadline:
+            self._expired("reading")
+        raise TimeoutError(self._so_far(f"{self._name!r} did not answer in time"))
+
+    def _so_far(self, what: str) -> str:
+        read = self._codec.decode(self._buffer.peek(200))
+        return f"{what}; read so far: {read!r}" if read else f"{what}; nothing was read"
+
+    def _fill(self) -> None:
+        if self._plain:
+            super()._fill()
+        else:
+            self._serve((), self._deadline)
+
+    def _expired(self, doing: str) -> None:
+        self._over = True
+        self._close_all()
+        self._job.expire()
+
+    def ask(self, line: AnyStr, timeout: float | None = None) -> AnyStr:
+        """Send one line and return the next line of the output, both without a newline.
+
+        ``TimeoutError`` after ``timeout`` seconds, saying what had been read (the conversation can go
+        on); ``EOFError`` with the status when the command ends instead of answering.
+
+        >>> import hornpipe as hp
+        >>> with hp.cmd("bc").duplex() as bc:
+        ...     bc.ask("6 * 7")
+        '42'
+        """
+        data = self._codec.encode(line)
+        if data[-1:] != b"\n":
+            data += b"\n"
+        self._pending += data
+        self.flush()
+        buffer = self._buffer
+        deadline = self._deadline if timeout is None else sooner(self._deadline, after(timeout))
+        while True:
+            answer = buffer.take_line(-1)
+            if answer:
+                if answer[-1:] == b"\n":
+                    return self._codec.decode(answer[: -2 if answer[-2:-1] == b"\r" else -1])
+                self._no_answer(line, answer)
+            if buffer.ended:
+                self._no_answer(line, b"")
+            if self._line_limit is not None:
+                self._check_line(len(buffer))
+            if self._plain:
+                count = wait.fill(buffer, self._reading_from(), _READ, deadline)
+                if count is None:
+                    self._late(deadline)
+            else:
+                self._serve((), deadline)
+
+    def _no_answer(self, line: AnyStr, read: bytes) -> None:
+        status = self._job.processes[-1].wait_until(sooner(self._deadline, after(0.5)))
+        how = "closed its output" if status is None else str(status)
+        raise NoAnswer(
+            f"{self._name!r} {how} before it answered {line!r}; it wrote {self._codec.decode(read)!r}"
+            + self._job.drained_stderr(),
+            read=self._codec.decode(read),
+            status=status,
+        )
+
+    def events(self) -> Iterator[tuple[Literal["stdout", "stderr"], AnyStr]]:
+        """What comes, as it comes: ``("stdout", data)`` or ``("stderr", data)``, until both have ended.
+
+        Order is kept within a stream; across two pipes the kernel keeps none.
+        """
+        names: tuple[Literal["stdout", "stderr"], ...] = ("stdout", "stderr")
+        decoders: dict[str, Any] = {name: self._codec.decoder() if self._codec.is_text else None for name in names}
+        while True:
+            open_ends = False
+            for name, end, buffer in (
+                (names[0], self._source, self._buffer),
+                (names[1], self._errors_end, self._errors_read),
+            ):
+                data = buffer.take(-1)
+                ended = buffer.ended or end is None or end.closed
+                open_ends = open_ends or not ended
+                decoder = decoders[name]
+                piece = self._codec.decode(data) if decoder is None else decoder.decode(data, ended)
+                if piece:
+                    yield name, piece
+            if not open_ends:
+                return
+            if not len(self._buffer) and not len(self._errors_read):
+                self._serve((), self._deadline)
+
+    def read_errors(self) -> AnyStr:
+        """What has come on stderr and was not yielded by ``events``; never waits."""
+        if self._errors_end is not None and not self._errors_end.closed:
+            while not self._errors_read.ended and wait.one(self._errors_end.fileno(), wait.READ, 0):
+                self._errors_read.fill(self._errors_end.fileno(), _READ)
+        return self._codec.decode(self._errors_read.take(-1))
+
+    # --- the end ---
+
+    def _close_all(self) -> None:
+        self._close_ends()
+        if self._errors_end is not None:
+            self._errors_end.close()
+
+    def close(self) -> None:
+        """Close the input, read what still comes, wait and check the status.
+
+        A command that does not end by itself within its ``grace`` is ended, which is no failure.
+        """
+        if self._over:
+            return
+        try:
+            limit = sooner(self._deadline, after(self._job.grace))
+            try:
+                self.close_input()
+            except ReaderGone:
+                pass  # it has ended by itself: its status counts
+            left = self._drain(limit)
+        except BaseException:
+            self._abort()
+            raise
+        self._over = True
+        self._close_all()
+        if left:
+            self._job.leave()
+        else:
+            self._job.complete()
+
+    def _drain(self, limit: int) -> bool:
+        """Read and forget until the command has ended; true when it has not by then."""
+        while not (self._buffer.ended and (self._errors_end is None or self._errors_read.ended)):
+            self._buffer.take(-1)
+            self._errors_read.take(-1)
+            try:
+                self._serve((), limit)
+            except TimeoutError as error:
+                if isinstance(error, CommandTimeout):
+                    raise
+                return True
+        return not all(process.wait_for_end(limit) for process in self._job.processes)
+
+    def _abort(self) -> None:
+        if not self._over:
+            self._over = True
+            self._pending.clear()
+            self._close_all()
+            self._job.abort()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._abort()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_over", True):
+            self._over = True
+            self._close_all()
+            self._job.leave()

@@ -1,0 +1,192 @@
+"""Programs: ``cmd`` and ``sh``."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, AnyStr, NoReturn, Self, Unpack, cast
+
+from hornpipe.command.options import Options, Text, merged, recipe_of
+from hornpipe.command.quoting import line_of
+from hornpipe.command.verbs import Runnable, _flush
+from hornpipe.job import Stage, open_redirection
+from hornpipe.lines import BYTES, TEXT, Codec, text_codec
+from hornpipe.process import Process
+
+
+class Command(Runnable[AnyStr]):
+    """A program with its arguments: what to run, apart from how to talk to it. Immutable.
+
+    No shell sees the arguments, and no byte of them is changed on the way (perlipc:O13).
+    """
+
+    argv: tuple[str | bytes, ...]
+    """The program and its arguments."""
+    _script: str | None
+
+    def __init__(
+        self,
+        argv: tuple[str | bytes, ...],
+        options: Options,
+        codec: Codec[AnyStr],
+        script: str | None = None,
+    ) -> None:
+        self._put(argv=argv, _options=options, _codec=codec, _script=script)
+
+    def with_options(self, **options: Unpack[Options]) -> Self:
+        """The same with other options; ``env`` is merged, ``None`` goes back to the default.
+
+        >>> import hornpipe as hp
+        >>> hp.cmd("make").with_options(timeout=60)
+        cmd('make', timeout=60)
+        """
+        return self._with(cast("dict[str, Any]", options))
+
+    def as_bytes(self) -> Command[bytes]:
+        r"""The same, speaking bytes.
+
+        >>> import hornpipe as hp
+        >>> hp.cmd("printf", r"\377").as_bytes().read()
+        b'\xff'
+        """
+        return Command(self.argv, self._options, BYTES, self._script)
+
+    def as_text(self, encoding: str = "utf-8", errors: str = "surrogateescape") -> Command[str]:
+        """The same, speaking text."""
+        return Command(self.argv, self._options, text_codec(encoding, errors), self._script)
+
+    def _copy(self, options: Options, codec: Codec[Any]) -> Any:
+        return Command(self.argv, options, codec, self._script)
+
+    def __or__(self, other: Runnable[Any]) -> Any:
+        from hornpipe.command.pipeline import joined
+
+        return joined(self, other)
+
+    def _stages(self) -> list[Stage]:
+        options = self._options
+        return [
+            Stage(
+                recipe_of(str(self), self.argv, options),
+                (options.get("stdin"), options.get("stdout"), options.get("stderr")),
+                options.get("input"),
+                options.get("pty", False),
+            )
+        ]
+
+    def start(self) -> Process:
+        """Start it and return at once; it captures nothing.
+
+        >>> import hornpipe as hp
+        >>> process = hp.cmd("sleep", "60").start()
+        >>> process.kill("TERM"), process.wait().signal
+        (True, <TERM: 15>)
+        """
+        process: Process = super().start()
+        return process
+
+    def exec(self) -> NoReturn:
+        """Become the program; does not return. ``SpawnError`` if that fails, and nothing has changed but
+        the redirections that were already carried out.
+        """
+        from hornpipe import spawn
+        from hornpipe.spawn.diagnosis import failure
+
+        self._refuse("exec", "pty", "timeout", "contain", "input")
+        _flush()
+        stage = self._stages()[0]
+        recipe = stage.recipe
+        opened: list[Any] = []
+        flags = (os.O_RDONLY, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        wanted = stage.redirections
+        ends = [
+            None if target is None or repr(target) == "STDOUT" else open_redirection(target, flag, opened)
+            for target, flag in zip(wanted, flags, strict=True)
+        ]
+        if repr(wanted[2]) == "STDOUT":
+            ends[2] = ends[1] if ends[1] is not None else 1
+        candidates = recipe.candidates()
+        plan = spawn.plan_of(
+            recipe, (ends[0], ends[1], ends[2]), group=False, terminal=-1, foreground=-1
+        )
+        argv = [os.fsencode(argument) for argument in recipe.argv]
+        error, step, which = plan.replace(candidates, argv, recipe.environment_list())
+        raise failure(recipe, error, step, which, candidates)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Command)
+            and self.argv == other.argv
+            and self._options == other._options
+            and self._codec == other._codec
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.argv, self._codec))
+
+    def __str__(self) -> str:
+        return self._script if self._script is not None else line_of(self.argv)
+
+    def __repr__(self) -> str:
+        options = "".join(f", {name}={value!r}" for name, value in self._options.items())
+        if self._script is not None:
+            made = f"sh({self._script!r}{options})"
+        else:
+            made = f"cmd({', '.join(map(repr, self.argv))}{options})"
+        if not self._codec.is_text:
+            return made + ".as_bytes()"
+        if self._codec != TEXT:
+            return made + f".as_text({self._codec.encoding!r}, {self._codec.errors!r})"
+        return made
+
+
+def argument(value: object, place: int) -> str | bytes:
+    """One argument, checked."""
+    made = value if isinstance(value, str | bytes) else None
+    if isinstance(value, os.PathLike):
+        made = os.fspath(value)
+    what = "the program" if place == 0 else f"argument {place}"
+    if made is None:
+        hint = ""
+        if isinstance(value, list | tuple):
+            hint = "; give each argument by itself: cmd(*arguments)"
+        elif isinstance(value, int | float):
+            hint = f"; write str({value!r})"
+        raise TypeError(f"{what} must be str, bytes or a path, not {type(value).__name__}{hint}")
+    if ("\0" in made) if isinstance(made, str) else (b"\0" in made):
+        raise ValueError(f"{what} has a NUL in it, which no program can be given: {made!r}")
+    if place == 0 and not made:
+        raise ValueError("the program is empty")
+    return made
+
+
+def cmd(program: Text, *arguments: Text, **options: Unpack[Options]) -> Command[str]:
+    """A program and its arguments; no shell ever sees them (perlipc:O13).
+
+    Nothing is started yet, but what cannot be meant is refused here: ``TypeError`` or ``ValueError``
+    for an empty program, a NUL, an unknown option or a value out of range.
+
+    >>> import hornpipe as hp
+    >>> hp.cmd("echo", "a b", "; $(whoami)").read()
+    'a b ; $(whoami)\\n'
+    >>> print(hp.cmd("echo", "a b"))
+    echo 'a b'
+    """
+    argv = tuple(argument(value, place) for place, value in enumerate((program, *arguments)))
+    return Command(argv, merged({}, cast("dict[str, Any]", options)), TEXT)
+
+
+def sh(script: str, **options: Unpack[Options]) -> Command[str]:
+    r"""A line for the shell (``sh -c``), on purpose and in plain sight.
+
+    Never build the line from data: give data as ``input`` or in the environment.
+
+    >>> import hornpipe as hp
+    >>> hp.sh("printf 'b\na\n' | sort").read()
+    'a\nb\n'
+    """
+    if not isinstance(script, str):
+        raise TypeError(f"sh() takes one line of shell, not {type(script).__name__}; cmd() takes a list of arguments")
+    line = argument(script, 1)
+    if not script.strip():
+        raise ValueError("the shell's line is empty")
+    return Command(("/bin/sh", "-c", line), merged({}, cast("dict[str, Any]", options)), TEXT, script)

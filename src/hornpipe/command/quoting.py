@@ -1,0 +1,37 @@
+"""Commands as lines that can be pasted into a shell. For the reader only: no shell ever sees them."""
+
+from __future__ import annotations
+
+_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_")
+
+
+def quote(word: str | bytes) -> str:
+    r"""One word, quoted where a shell needs it.
+
+    >>> print(quote("plain"), quote("two words"), quote(""), quote("it's"), quote(b"\xff"))
+    plain 'two words' '' 'it'"'"'s' $'\xff'
+    """
+    text = word.decode("utf-8", "surrogateescape") if isinstance(word, bytes) else word
+    if text and all(char in _SAFE for char in text):
+        return text
+    if all(char.isprintable() for char in text):
+        return "'" + text.replace("'", "'\"'\"'") + "'"
+    # Control characters and bytes that are no text: the $'...' of bash, ksh and zsh.
+    made = []
+    for char in text:
+        if char in "'\\":
+            made.append("\\" + char)
+        elif char.isprintable():
+            made.append(char)
+        else:
+            made.extend(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
+    return "$'" + "".join(made) + "'"
+
+
+def line_of(argv: tuple[str | bytes, ...]) -> str:
+    """A whole command.
+
+    >>> line_of(("printf", "%s\\\\n", "a b"))
+    "printf '%s\\\\n' 'a b'"
+    """
+    return " ".join(map(quote, argv))

@@ -1,0 +1,255 @@
+"""What reads from or writes to a running command: lines, a reader, a writer."""
+
+from __future__ import annotations
+
+from typing import AnyStr, Generic, Self
+
+from hornpipe import wait
+from hornpipe._native.buffers import LineReader
+from hornpipe.deadline import after, sooner
+from hornpipe.errors import LimitExceeded, ReaderGone
+from hornpipe.fd import Descriptor, widen
+from hornpipe.handle import Handle
+from hornpipe.job import Job
+from hornpipe.lines import Codec
+from hornpipe.status import ExitStatus
+
+_FIRST_READ = 64 * 1024
+_LONGEST_READ = 256 * 1024
+_SHOWN = 4096
+
+
+class Lines(LineReader, Generic[AnyStr]):
+    """The lines of a command's output without their terminators, each as soon as it is whole.
+
+    An iterator and a context manager: leaving it early ends the command, which is no error.
+    A line ends with LF or CR LF; the last one needs no terminator.
+    """
+
+    def __init__(self, job: Job, source: Descriptor, codec: Codec[AnyStr], line_limit: int | None) -> None:
+        # The native iterator makes the lines, so that a `for` loop over us runs at its speed.
+        super().__init__(**codec.line_reader_arguments(line_limit))
+        self._job = job
+        self._source = source
+        self._codec = codec
+        self._line_limit = line_limit
+        self._size = _FIRST_READ
+        self._over = False
+        job.read_so_far = lambda: self.peek(_SHOWN)
+
+    def __init_subclass__(cls) -> None:
+        raise TypeError("Lines is not for subclassing")
+
+    def _refill(self) -> None:
+        if self._source.closed:
+            self.end_here()
+            return
+        fd = self._source.fileno()
+        try:
+            if self._job.pump.busy:
+                while not wait.readable(wait.one(fd, wait.READ, 0)):
+                    if not self._job.pump.step(self._job.deadline, ((fd, wait.READ),)):
+                        self._job.expire()
+                count: int | None = self.fill(fd, self._size)
+            else:
+                count = wait.fill(self, fd, self._size, self._job.deadline)
+                if count is None:
+                    self._job.expire()
+        except BaseException:
+            self.close()
+            raise
+        if count == 0:
+            self._source.close()
+        elif count == self._size == _FIRST_READ:
+            self._size = _LONGEST_READ
+            widen(fd)
+
+    def _line_too_long(self) -> None:
+        start = self.take(self._line_limit or 0)
+        self.close()
+        raise LimitExceeded(
+            f"a line of {self._job.label!r} is longer than line_limit={self._line_limit} bytes",
+            limit=self._line_limit or 0,
+            data=self._codec.decode(start),
+        )
+
+    def _at_end(self) -> None:
+        if not self._over:
+            self._over = True
+            self._job.complete()
+
+    @property
+    def status(self) -> ExitStatus | None:
+        """How the command (the last stage) ended; ``None`` while it runs."""
+        return self._job.statuses[-1]
+
+    def fileno(self) -> int:
+        """The descriptor its output comes from, for poll; lines already read are not seen there."""
+        return self._source.fileno()
+
+    def close(self) -> None:
+        """Stop reading and end the command, unless it has ended already."""
+        if not self._over:
+            self._over = True
+            self._source.close()
+            self.end_here()
+            self.take(-1)
+            self._job.leave()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_over", True):
+            self.close()
+
+
+class Reader(Handle[AnyStr]):
+    """A command's output as a file object.
+
+    Leaving its ``with`` block after the end waits and checks the status; before the end it ends
+    the command, which is no error.
+    """
+
+    def __init__(self, job: Job, source: Descriptor, codec: Codec[AnyStr], line_limit: int | None) -> None:
+        super().__init__(source, None, codec, deadline=job.deadline, line_limit=line_limit, name=job.label)
+        self._job = job
+        self._over = False
+        job.read_so_far = lambda: self._buffer.peek(_SHOWN)
+
+    @property
+    def status(self) -> ExitStatus | None:
+        """How the command (the last stage) ended; ``None`` while it runs."""
+        return self._job.statuses[-1]
+
+    def _fill(self) -> None:
+        try:
+            while self._job.pump.busy:
+                fd = self._reading_from()
+                if wait.one(fd, wait.READ, 0):
+                    break
+                if not self._job.pump.step(self._deadline, ((fd, wait.READ),)):
+                    self._expired("reading")
+            super()._fill()
+        except ValueError:
+            raise
+        except BaseException:
+            self._abort()
+            raise
+
+    def _expired(self, doing: str) -> None:
+        self._job.expire()
+
+    def _abort(self) -> None:
+        if not self._over:
+            self._over = True
+            self._close_ends()
+            self._job.abort()
+
+    def close(self) -> None:
+        """Stop reading: wait and check after the end, end the command before it."""
+        if self._over:
+            return
+        self._over = True
+        ended = self._buffer.ended or self._at_end_now()
+        self._close_ends()
+        if ended:
+            self._job.complete()
+        else:
+            self._job.leave()
+
+    def _at_end_now(self) -> bool:
+        # Whoever read exactly what there was has not seen the end, but has not left early either.
+        if len(self._buffer) or self._source is None or self._source.closed:
+            return False
+        if not wait.one(self._source.fileno(), wait.READ, 0):
+            return False
+        return self._buffer.fill(self._source.fileno(), 1) == 0
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._abort()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_over", True):
+            self._over = True
+            self._close_ends()
+            self._job.leave()
+
+
+class Writer(Handle[AnyStr]):
+    """A command's input as a file object. Leaving its ``with`` block waits and checks the status."""
+
+    def __init__(self, job: Job, sink: Descriptor, codec: Codec[AnyStr]) -> None:
+        super().__init__(None, sink, codec, deadline=job.deadline, name=job.label)
+        self._job = job
+        self._over = False
+
+    @property
+    def status(self) -> ExitStatus | None:
+        """How the command (the last stage) ended; ``None`` while it runs."""
+        return self._job.statuses[-1]
+
+    def _wait_for_room(self, fd: int) -> None:
+        while self._job.pump.busy:
+            if wait.one(fd, wait.WRITE, 0):
+                return
+            if not self._job.pump.step(self._deadline, ((fd, wait.WRITE),)):
+                self._expired("writing to")
+        super()._wait_for_room(fd)
+
+    def _expired(self, doing: str) -> None:
+        self._over = True
+        self._close_ends()
+        self._job.expire()
+
+    def _reader_gone(self) -> None:
+        self._close_ends()
+        # It has closed its input, most often by ending: its status says why.
+        self._over = True
+        first = self._job.processes[0]
+        status = first.wait_until(sooner(self._deadline, after(0.5)))
+        stderr = self._job.drained_stderr()
+        self._job.leave()
+        how = f"it {status}" if status is not None else "it still runs"
+        raise ReaderGone(
+            f"{self._name!r} reads no more: {how}; {self._taken} bytes had been taken" + stderr,
+            taken=self._taken,
+            status=status,
+        ) from None
+
+    def close(self) -> None:
+        """Send the rest, close, wait for the command and check its status."""
+        if self._over:
+            return
+        try:
+            self.flush()
+        except BaseException:
+            if not self._over:
+                self._over = True
+                self._close_ends()
+                self._job.abort()
+            raise
+        self._over = True
+        self._close_ends()
+        self._job.complete()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self.close()
+        elif not self._over:
+            self._over = True
+            self._pending.clear()
+            self._close_ends()
+            self._job.abort()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_over", True):
+            self._over = True
+            self._close_ends()
+            self._job.leave()

@@ -1,0 +1,122 @@
+"""Pseudo-terminals for commands that behave otherwise on a pipe (gotcha:P3)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import struct
+import termios
+from typing import Any
+
+from hornpipe.fd import Descriptor, above_stdio
+
+LONGEST_LINE = 4095
+"""Bytes that a line of input may have in canonical mode, its newline not counted: the kernel drops
+the rest of a longer one in silence (gotcha:TTY4)."""
+
+END_OF_FILE = b"\x04"
+_COMMANDS = frozenset(b"\x03\x04\x11\x12\x13\x15\x16\x17\x1a\x1c\x7f")
+"""Bytes that a terminal takes as orders, not as input (gotcha:TTY5)."""
+
+
+def open_pair(rows: int = 24, columns: int = 80) -> tuple[Descriptor, Descriptor]:
+    """A terminal: our side and the child's.
+
+    No echo, so that answers are not mixed with questions; and no CR added to newlines, so that
+    output comes as through a pipe.
+
+    >>> ours, theirs = open_pair()
+    >>> with ours, theirs:
+    ...     os.isatty(theirs.fileno())
+    True
+    """
+    master, slave = os.openpty()
+    ours, theirs = Descriptor(above_stdio(master)), Descriptor(above_stdio(slave))
+    modes = termios.tcgetattr(theirs.fileno())
+    modes[1] &= ~termios.ONLCR
+    modes[3] &= ~(termios.ECHO | termios.ECHONL)
+    termios.tcsetattr(theirs.fileno(), termios.TCSANOW, modes)
+    # A new terminal is 0 x 0, which programs take for very narrow or divide by.
+    fcntl.ioctl(theirs.fileno(), termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    return ours, theirs
+
+
+def check_input(data: bytes, line: bytes = b"") -> bytes:
+    """Refuse what a terminal would swallow or obey; what is left of the last line begun.
+
+    >>> check_input(b"one\\ntwo")
+    b'two'
+    >>> check_input(b"a\\x03b")
+    Traceback (most recent call last):
+    ...
+    ValueError: a terminal takes the byte 0x03 as an order; send it to a pipe, or quote it with 0x16 in raw mode
+    """
+    for byte in data:
+        if byte in _COMMANDS:
+            raise ValueError(
+                f"a terminal takes the byte {byte:#04x} as an order; send it to a pipe, "
+                "or quote it with 0x16 in raw mode"
+            )
+    lines = (line + data).split(b"\n")
+    for entry in lines:
+        if len(entry) > LONGEST_LINE:
+            raise ValueError(f"a line of {len(entry)} bytes: a terminal takes {LONGEST_LINE} at most, and drops the rest")
+    return lines[-1]
+
+
+class Foreground:
+    """The terminal we stand on, lent to a child and taken back (gotcha:SP10).
+
+    A child in a group of its own would be stopped as soon as it read from the terminal; so its group
+    becomes the foreground group, and Ctrl-C goes to it alone.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._modes: Any = termios.tcgetattr(fd)
+
+    def take_back(self, restore: bool) -> None:
+        """Ours again; with its modes as they were, if the child may have left others."""
+        self._give(os.getpgrp())
+        if restore:
+            termios.tcsetattr(self.fd, termios.TCSADRAIN, self._modes)
+
+    def lend(self, group: int) -> None:
+        """The child's again."""
+        self._give(group)
+
+    def _give(self, group: int) -> None:
+        # From the background tcsetpgrp is answered with TTOU, which would stop us.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTTOU])
+        try:
+            os.tcsetpgrp(self.fd, group)
+        except OSError:
+            pass  # the terminal has hung up, or the group has just ended
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def stop_ourselves(self, number: int) -> bool:
+        """Stop as the child was stopped; returns when somebody says CONT: whether we are in front then."""
+        handler = signal.getsignal(number)
+        if handler is signal.SIG_IGN:
+            return True  # started by a shell without job control: there is nobody to resume us
+        os.killpg(os.getpgrp(), number)
+        return self.ours()
+
+    def ours(self) -> bool:
+        """Whether our group is in front."""
+        try:
+            return os.tcgetpgrp(self.fd) == os.getpgrp()
+        except OSError:
+            return False
+
+
+def foreground() -> Foreground | None:
+    """The terminal on our stdin, if we are in front on it."""
+    try:
+        if os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp():
+            return Foreground(0)
+    except OSError:
+        pass
+    return None

@@ -1,0 +1,176 @@
+"""From a recipe and descriptors to a running process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import warnings
+from collections.abc import Callable, Iterator
+
+from hornpipe import wait
+from hornpipe._native import spawn as _spawn
+from hornpipe.deadline import NEVER, after, passed, sooner
+from hornpipe.errors import ForkWarning
+from hornpipe.fd import Descriptor, pipe
+from hornpipe.process import Process
+from hornpipe.reaper import Child
+from hornpipe.spawn.diagnosis import EXEC, FORK, failure
+from hornpipe.spawn.recipe import Recipe
+
+Ends = tuple[int | None, int | None, int | None]
+"""The child's stdin, stdout and stderr: a descriptor of ours, ``SHUT``, or ``None`` for the same as ours."""
+
+SHUT = -1
+"""The child starts with this one closed."""
+
+_RETRIES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
+"""Seconds between tries while fork says EAGAIN: two thirds of a second in all (gotcha:SP5)."""
+
+
+def moves_of(ends: Ends, pass_fds: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """Which of our descriptors becomes which of the child's."""
+    moves = tuple((end, number) for number, end in enumerate(ends) if end is not None)
+    return moves + tuple((fd, fd) for fd in pass_fds) if pass_fds else moves
+
+
+def plan_of(
+    recipe: Recipe, ends: Ends, *, group: bool, terminal: int, foreground: int, death_signal: int = 0
+) -> _spawn.Plan:
+    """The native room's plan."""
+    ids = recipe.ids
+    return _spawn.Plan(
+        moves_of(ends, recipe.pass_fds),
+        recipe.cwd,
+        recipe.new_session,
+        group,
+        terminal,
+        foreground,
+        recipe.umask,
+        -1,
+        death_signal,
+        None if ids is None else (ids.uid, ids.gid, ids.groups),
+        recipe.limits,
+    )
+
+
+def start(
+    recipe: Recipe,
+    ends: Ends,
+    *,
+    group: bool = False,
+    terminal: int = -1,
+    foreground: int = -1,
+    deadline: int = NEVER,
+) -> Process:
+    """Start it. ``SpawnError`` when that fails, with nothing left behind.
+
+    With ``group`` the child leads a process group of its own, which ``kill`` then reaches as a whole.
+    """
+    session = recipe.new_session
+    plan = plan_of(recipe, ends, group=group, terminal=terminal, foreground=foreground)
+    child = launch(recipe, plan, deadline) if recipe.function is None else fork(recipe, plan, deadline)
+    return Process(child, recipe.label, rung="session" if session else "group" if group else "process")
+
+
+def launch(recipe: Recipe, plan: _spawn.Plan, deadline: int) -> Child:
+    """Start a program."""
+    candidates = recipe.candidates()
+    if not candidates:
+        raise failure(recipe, errno.ENOENT, EXEC, 0, [])
+    argv = [os.fsencode(argument) for argument in recipe.argv]
+    environment = recipe.environment_list()
+    retries = iter(_RETRIES)
+    while True:
+        # A child with other credentials is forked: had it borrowed our memory, the kernel would
+        # leave us undumpable for good (gotcha:PR7).
+        pid, pidfd, report, error, stage, which = plan.launch(candidates, argv, environment, recipe.ids is None)
+        if error == errno.EAGAIN and stage == FORK and which == 0 and _wait_a_little(retries, deadline):
+            continue
+        break
+    if pid < 0:
+        raise failure(recipe, error, stage, which, candidates)
+    child = Child(pid, pidfd)
+    if report >= 0:
+        await_report(recipe, child, Descriptor(report), deadline, candidates)
+    return child
+
+
+def _wait_a_little(retries: Iterator[float], deadline: int) -> bool:
+    delay = next(retries, None)
+    if delay is None or passed(deadline):
+        return False
+    wait.until([], sooner(deadline, after(delay)))
+    return True
+
+
+def await_report(
+    recipe: Recipe, child: Child, report: Descriptor, deadline: int, candidates: list[bytes]
+) -> None:
+    """End of file says that the child is on its way; anything else why it is not."""
+    try:
+        if not wait.one(report.fileno(), wait.READ, deadline):
+            raise TimeoutError(f"{recipe.label!r} could not be started in time")
+        told = os.read(report.fileno(), 64)
+    except BaseException:
+        child.signal(9)
+        child.wait(after(0.05))
+        raise
+    finally:
+        report.close()
+    if told:
+        child.wait(NEVER)
+        error, stage, which = _spawn.parse_report(told)
+        raise failure(recipe, error, stage, which, candidates)
+
+
+def fork(recipe: Recipe, plan: _spawn.Plan, deadline: int) -> Child:
+    """Start a callable in a forked child."""
+    from hornpipe.spawn.forked import run_child
+
+    kept = (0, 1, 2, *recipe.pass_fds)
+    reader, writer = report_pipe(recipe)
+    with writer:
+        child = fork_child(recipe, lambda: run_child(recipe, plan, writer.fileno(), kept), deadline)
+    await_report(recipe, child, reader, deadline, [])
+    return child
+
+
+def report_pipe(recipe: Recipe) -> tuple[Descriptor, Descriptor]:
+    """Where a forked child says what failed before it was on its way."""
+    try:
+        return pipe()
+    except OSError as error:
+        raise failure(recipe, error.errno or 0, FORK, 1, []) from None
+
+
+def fork_child(recipe: Recipe, child_main: Callable[[], None], deadline: int) -> Child:
+    """fork(2), tried again for a while when the system has no room."""
+    warn_of_threads(recipe)
+    retries = iter(_RETRIES)
+    while True:
+        try:
+            return Child(*_spawn.fork_child(child_main))
+        except OSError as error:
+            if error.errno != errno.EAGAIN or not _wait_a_little(retries, deadline):
+                raise failure(recipe, error.errno or 0, FORK, 0, []) from None
+
+
+def warn_of_threads(recipe: Recipe) -> None:
+    """A lock that another thread holds at the fork stays locked in the child for ever (gotcha:R5)."""
+    import sys
+
+    threading = sys.modules.get("threading")
+    if threading is None:
+        return
+    others = [
+        thread.name
+        for thread in threading.enumerate()
+        if thread is not threading.current_thread() and not thread.name.startswith("hornpipe-")
+    ]
+    if others:
+        warnings.warn(
+            f"{recipe.label!r} forks while other threads live ({', '.join(others[:5])}): locks that they hold "
+            "stay locked in the child for ever; run a program with cmd(), or fork before starting threads",
+            ForkWarning,
+            stacklevel=2,
+        )
