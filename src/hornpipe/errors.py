@@ -135,7 +135,7 @@ class CommandFailed(_Facts, ChildProcessError):
         self.stderr = stderr
 
     def __str__(self) -> str:
-        return self.args[0] + indented("stderr", self.stderr)
+        return str(self.args[0]) + indented("stderr", self.stderr)
 
 
 class CommandTimeout(_Facts, TimeoutError):

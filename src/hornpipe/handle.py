@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, AnyStr, Generic, Self
+from typing import Any, Generic, Self, cast
 
 from hornpipe import deadline as deadlines
 from hornpipe import fd as descriptors
 from hornpipe import wait
 from hornpipe._native.buffers import ReadBuffer
 from hornpipe.errors import LimitExceeded, ReaderGone
-from hornpipe.lines import Codec
+from hornpipe.lines import Codec, Str
 
 _FIRST_READ = 16 * 1024
 _LONGEST_READ = 256 * 1024
@@ -18,7 +18,7 @@ _BLOCK = 64 * 1024
 """Bytes gathered before a block-buffered handle writes: what a pipe holds by default."""
 
 
-class Handle(Generic[AnyStr]):
+class Handle(Generic[Str]):
     r"""A file object on a pipe, terminal or socket.
 
     Lines keep their newline, as with any file. All waiting is bounded by the handle's deadline;
@@ -39,7 +39,7 @@ class Handle(Generic[AnyStr]):
         self,
         source: descriptors.Descriptor | None,
         sink: descriptors.Descriptor | None,
-        codec: Codec[AnyStr],
+        codec: Codec[Str],
         *,
         deadline: int = deadlines.NEVER,
         by_line: bool = False,
@@ -56,7 +56,7 @@ class Handle(Generic[AnyStr]):
         self._buffer = ReadBuffer()
         self._read_size = _FIRST_READ
         self._decoder: Any = None
-        self._decoded: AnyStr = codec.empty
+        self._decoded: Any = codec.empty
         self._pending = bytearray()
         self._taken = 0
         if sink is not None:
@@ -146,7 +146,7 @@ class Handle(Generic[AnyStr]):
     def _expired(self, doing: str) -> None:
         raise TimeoutError(f"time ran out while {doing} {self._name}".rstrip())
 
-    def read(self, size: int | None = -1) -> AnyStr:
+    def read(self, size: int | None = -1) -> Str:
         """Read ``size`` characters (bytes for a bytes handle), or all until the end.
 
         Waits until that many have come; fewer come only at the end, where nothing is ''.
@@ -154,7 +154,9 @@ class Handle(Generic[AnyStr]):
         if size is None or size < 0:
             while not self._buffer.ended:
                 self._fill()
-            return self._take_decoded() + self._decode_rest(self._buffer.take(-1))
+            whole: Any = self._take_decoded()
+            whole += self._decode_rest(self._buffer.take(-1))
+            return cast(Str, whole)
         if not self._codec.is_text:
             while len(self._buffer) < size and not self._buffer.ended:
                 self._fill()
@@ -168,9 +170,9 @@ class Handle(Generic[AnyStr]):
                 continue
             self._decoded += self._decode_piece(self._buffer.take(-1))
         result, self._decoded = self._decoded[:size], self._decoded[size:]
-        return result
+        return cast(Str, result)
 
-    def read_some(self) -> AnyStr:
+    def read_some(self) -> Str:
         """Read what is there, at least one character; waits for it. Nothing at the end.
 
         >>> from hornpipe.fd import pipe
@@ -196,25 +198,25 @@ class Handle(Generic[AnyStr]):
             else:
                 self._fill()
 
-    def _take_decoded(self) -> AnyStr:
+    def _take_decoded(self) -> Str:
         result = self._decoded
         self._decoded = self._codec.empty
-        return result
+        return cast(Str, result)
 
-    def _decode_piece(self, data: bytes) -> AnyStr:
+    def _decode_piece(self, data: bytes) -> Str:
         if self._decoder is None:
             self._decoder = self._codec.decoder()
-        piece: AnyStr = self._decoder.decode(data)
+        piece: Str = self._decoder.decode(data)
         return piece
 
-    def _decode_rest(self, data: bytes) -> AnyStr:
+    def _decode_rest(self, data: bytes) -> Str:
         if self._decoder is None:
             return self._codec.decode(data)
         decoder, self._decoder = self._decoder, None
-        piece: AnyStr = decoder.decode(data, True)
+        piece: Str = decoder.decode(data, True)
         return piece
 
-    def readline(self, size: int | None = -1) -> AnyStr:
+    def readline(self, size: int | None = -1) -> Str:
         """Read one line with its newline; the last one may lack it; nothing is the end.
 
         With ``size``, at most so many characters of it. A line longer than the handle's
@@ -231,7 +233,7 @@ class Handle(Generic[AnyStr]):
             self._check_line(len(self._buffer))
             self._fill()
 
-    def _decoded_line(self, size: int) -> AnyStr:
+    def _decoded_line(self, size: int) -> Str:
         # After read(n) or with a size the border lies between characters, not between bytes.
         newline = self._codec.newline
         while True:
@@ -250,7 +252,7 @@ class Handle(Generic[AnyStr]):
             else:
                 self._fill()
         line, self._decoded = self._decoded[:end], self._decoded[end:]
-        return line
+        return cast(Str, line)
 
     def _check_line(self, size: int) -> None:
         limit = self._line_limit
@@ -261,9 +263,9 @@ class Handle(Generic[AnyStr]):
                 data=self._codec.decode(self._buffer.take(limit)),
             )
 
-    def readlines(self, hint: int | None = -1) -> list[AnyStr]:
+    def readlines(self, hint: int | None = -1) -> list[Str]:
         """All remaining lines, each with its newline; about ``hint`` characters of them if that is given."""
-        lines: list[AnyStr] = []
+        lines: list[Str] = []
         size = 0
         for line in self:
             lines.append(line)
@@ -276,7 +278,7 @@ class Handle(Generic[AnyStr]):
         self._reading_from()
         return self
 
-    def __next__(self) -> AnyStr:
+    def __next__(self) -> Str:
         line = self.readline()
         if not line:
             raise StopIteration
@@ -284,7 +286,7 @@ class Handle(Generic[AnyStr]):
 
     # --- writing ---
 
-    def write(self, data: AnyStr) -> int:
+    def write(self, data: Str) -> int:
         """Write all of ``data``; its length.
 
         It is gathered into blocks (or lines, on a handle that flushes by line): ``flush`` sends
@@ -298,7 +300,7 @@ class Handle(Generic[AnyStr]):
             self.flush()
         return len(data)
 
-    def writelines(self, lines: Iterable[AnyStr]) -> None:
+    def writelines(self, lines: Iterable[Str]) -> None:
         """Write each of ``lines``, adding nothing."""
         for line in lines:
             self.write(line)

@@ -16,7 +16,7 @@ from hornpipe.errors import CommandFailed, CommandTimeout, indented, spawn_error
 from hornpipe.fd import Descriptor, pipe, widen
 from hornpipe.lines import Codec
 from hornpipe.process import AFTER_KILL, Process
-from hornpipe.pump import Keeper, Pump, Sink, Tee
+from hornpipe.pump import Keeper, Pump, Sink, Tee, pieces
 from hornpipe.spawn.diagnosis import no_descriptor
 from hornpipe.spawn.recipe import Recipe
 from hornpipe.status import ExitStatus
@@ -52,11 +52,11 @@ class Stage:
 
     __slots__ = ("input", "pty", "recipe", "redirections")
 
-    def __init__(self, recipe: Recipe, redirections: tuple[Any, Any, Any], input: object, pty: bool) -> None:
+    def __init__(self, recipe: Recipe, redirections: tuple[Any, Any, Any], fed: object, terminal: bool) -> None:
         self.recipe = recipe
         self.redirections = redirections
-        self.input = input
-        self.pty = pty
+        self.input = fed
+        self.pty = terminal
 
 
 class Terms:
@@ -226,6 +226,7 @@ class Job:
         def opened(wanted: Any, flags: int) -> int | None:
             return open_redirection(wanted, flags, temporary)
 
+        ours: Descriptor | None = None
         if stage.pty:
             ours, terminal = pty.open_pair()
             temporary.append(terminal)
@@ -236,13 +237,12 @@ class Job:
             ends[0] = above.fileno()
         elif wanted_in is not None:
             ends[0] = opened(wanted_in, os.O_RDONLY)
+        elif terminal is not None:
+            ends[0] = terminal.fileno()
         elif stage.input is not None or stdin == "pipe":
-            if terminal is not None:
-                ends[0] = terminal.fileno()
-            else:
-                reader, self.stdin = pipe()
-                temporary.append(reader)
-                ends[0] = reader.fileno()
+            reader, self.stdin = pipe()
+            temporary.append(reader)
+            ends[0] = reader.fileno()
         elif stdin == "null":
             ends[0] = opened(NULL, os.O_RDONLY)
 
@@ -251,12 +251,13 @@ class Job:
         elif wanted_out is not None:
             ends[1] = opened(wanted_out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         elif stdout == "pipe":
-            if terminal is not None:
+            if terminal is not None and ours is not None:
                 ends[1] = terminal.fileno()
                 self.stdout = ours
                 if ends[0] == terminal.fileno():
-                    self.stdin = Descriptor(os.dup(ours.fileno()))
-                    os.set_inheritable(self.stdin.fileno(), False)
+                    self.stdin = Descriptor(os.dup(ours.fileno()))  # close-on-exec, as os.dup makes it
+                    if stdin == "null":
+                        pty.end_input(self.stdin, stage.input)
             else:
                 self.stdout, writer = pipe()
                 temporary.append(writer)
@@ -288,9 +289,12 @@ class Job:
     def _feed(self) -> None:
         first = self._stages[0]
         if first.input is not None and self.stdin is not None:
+            data: Any = first.input
+            if first.pty:
+                data = pty.typed(pieces(data, self._terms.codec))
             process = self.processes[0]
             stop = process.fileno() if process.has_pidfd else -1
-            self._pump.feed(self.stdin, first.input, self._terms.codec, stop, lambda: process.ended)
+            self._pump.feed(self.stdin, data, self._terms.codec, stop, lambda: process.ended)
             self.stdin = None
 
     def keep_stdout(self, sink: Sink) -> None:
@@ -519,7 +523,7 @@ class Job:
 
     def kill(self, which: str | int = "KILL") -> bool:
         """Send a signal to every stage; false when none is left."""
-        return any([process.kill(which) for process in self.processes])
+        return any(process.kill(which) for process in self.processes)
 
     def terminate(self, grace: float | None = None) -> ExitStatus | None:
         """End every stage: TERM, and KILL after ``grace`` seconds."""

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import codecs
-from typing import Any, AnyStr, Generic, cast, final
+from typing import Any, Generic, TypeVar, cast, final
 
 from hornpipe._native.buffers import ByteSink
 
+Str = TypeVar("Str", bound="str | bytes")
+"""What a stream is made of for its user: ``str`` or ``bytes``."""
+
 
 @final
-class Codec(Generic[AnyStr]):
-    """How the bytes of a stream become what the caller sees, and back.
+class Codec(Generic[Str]):
+    r"""How the bytes of a stream become what the caller sees, and back.
 
     ``BYTES`` leaves them alone. ``TEXT`` is UTF-8 with surrogateescape: bytes that are not text
     come back as they were when they are written again, so nothing is ever lost (gotcha:P8).
 
-    >>> TEXT.decode(b"caf\\xc3\\xa9 \\xff"), TEXT.encode("caf\\xe9 \\udcff")
-    ('café \\udcff', b'caf\\xc3\\xa9 \\xff')
+    >>> TEXT.decode(b"caf\xc3\xa9 \xff"), TEXT.encode("caf\xe9 \udcff")
+    ('café \udcff', b'caf\xc3\xa9 \xff')
     """
 
     __slots__ = ("encoding", "errors", "native")
@@ -32,13 +35,13 @@ class Codec(Generic[AnyStr]):
         """Whether this makes ``str``."""
         return self.encoding is not None
 
-    def decode(self, data: bytes) -> AnyStr:
+    def decode(self, data: bytes) -> Str:
         """The whole of ``data`` as the caller sees it."""
         if self.encoding is None:
-            return cast(AnyStr, data)
-        return cast(AnyStr, data.decode(self.encoding, self.errors or "strict"))
+            return cast(Str, data)
+        return cast(Str, data.decode(self.encoding, self.errors or "strict"))
 
-    def encode(self, data: AnyStr) -> bytes:
+    def encode(self, data: Any) -> bytes:
         """The bytes of ``data``; ``TypeError`` when it is of the other kind."""
         if self.encoding is None:
             if isinstance(data, bytes):
@@ -61,14 +64,14 @@ class Codec(Generic[AnyStr]):
             raise ValueError(f"lines cannot be found in {self.encoding}; use read(), or as_bytes()")
 
     @property
-    def empty(self) -> AnyStr:
+    def empty(self) -> Str:
         """Nothing, in the caller's kind."""
-        return cast(AnyStr, b"" if self.encoding is None else "")
+        return cast(Str, b"" if self.encoding is None else "")
 
     @property
-    def newline(self) -> AnyStr:
+    def newline(self) -> Str:
         """A line's end, in the caller's kind."""
-        return cast(AnyStr, b"\n" if self.encoding is None else "\n")
+        return cast(Str, b"\n" if self.encoding is None else "\n")
 
     def line_reader_arguments(self, limit: int | None) -> dict[str, Any]:
         """What the native room's LineReader must know."""

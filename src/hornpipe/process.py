@@ -35,13 +35,6 @@ class Containment(Protocol):
     def status(self) -> ExitStatus | None:
         """How the program ended, once the supervisor has said so."""
 
-    def ask_to_end(self, grace: float) -> None:
-        """TERM; a supervisor also follows it up with KILL after ``grace`` seconds by itself."""
-        if self._containment is None:
-            self.kill("TERM")
-        elif not self._child.ended():
-            self._containment.terminate(grace)
-
     def survivors(self) -> tuple[int, ...]:
         """Processes that outlived a KILL."""
 
@@ -174,6 +167,13 @@ class Process:
         # Not asked whether it has ended: its group may live on without it.
         self.kill("KILL")
         return self.wait_until(deadlines.after(AFTER_KILL))
+
+    def ask_to_end(self, grace: float) -> None:
+        """TERM; a supervisor also follows it up with KILL after ``grace`` seconds by itself."""
+        if self._containment is None:
+            self.kill("TERM")
+        elif not self._child.ended():
+            self._containment.terminate(grace)
 
     def survivors(self) -> tuple[int, ...]:
         """Processes that have outlived a KILL so far, by pid."""

@@ -7,6 +7,7 @@ import os
 import signal
 import struct
 import termios
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hornpipe.fd import Descriptor, above_stdio
@@ -43,11 +44,11 @@ def open_pair(rows: int = 24, columns: int = 80) -> tuple[Descriptor, Descriptor
 
 
 def check_input(data: bytes, line: bytes = b"") -> bytes:
-    """Refuse what a terminal would swallow or obey; what is left of the last line begun.
+    r"""Refuse what a terminal would swallow or obey; what is left of the last line begun.
 
-    >>> check_input(b"one\\ntwo")
+    >>> check_input(b"one\ntwo")
     b'two'
-    >>> check_input(b"a\\x03b")
+    >>> check_input(b"a\x03b")
     Traceback (most recent call last):
     ...
     ValueError: a terminal takes the byte 0x03 as an order; send it to a pipe, or quote it with 0x16 in raw mode
@@ -61,8 +62,27 @@ def check_input(data: bytes, line: bytes = b"") -> bytes:
     lines = (line + data).split(b"\n")
     for entry in lines:
         if len(entry) > LONGEST_LINE:
-            raise ValueError(f"a line of {len(entry)} bytes: a terminal takes {LONGEST_LINE} at most, and drops the rest")
+            raise ValueError(
+                f"a line of {len(entry)} bytes: a terminal takes {LONGEST_LINE} at most, and drops the rest"
+            )
     return lines[-1]
+
+
+def typed(data: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """Input as it is typed: checked, and with the end of file that closing cannot give a terminal."""
+    line = b""
+    for piece in data:
+        line = check_input(bytes(piece), line)
+        yield bytes(piece)
+    # The character ends the input at the start of a line; in the middle of one the first sends the
+    # line off, and the second ends it (gotcha:TTY6).
+    yield END_OF_FILE * (2 if line else 1)
+
+
+def end_input(ours: Descriptor, data: object) -> None:
+    """Say end of file right away, unless there is something to feed first."""
+    if data is None:
+        os.write(ours.fileno(), END_OF_FILE)
 
 
 class Foreground:

@@ -101,11 +101,11 @@ class Discard:
 
 
 def as_bytes(data: object, codec: Codec[Any]) -> bytes | memoryview:
-    """What is fed to a child, whichever kind it comes in; text is encoded as the command's text is.
+    r"""What is fed to a child, whichever kind it comes in; text is encoded as the command's text is.
 
     >>> from hornpipe.lines import TEXT
-    >>> as_bytes("caf\\u00e9", TEXT)
-    b'caf\\xc3\\xa9'
+    >>> as_bytes("caf\u00e9", TEXT)
+    b'caf\xc3\xa9'
     """
     if isinstance(data, str):
         return (codec if codec.is_text else TEXT).encode(data)
@@ -116,23 +116,28 @@ def as_bytes(data: object, codec: Codec[Any]) -> bytes | memoryview:
     raise TypeError(f"a command's input is made of str or bytes, not {type(data).__name__}")
 
 
+def pieces(data: Any, codec: Codec[Any]) -> Iterator[bytes | memoryview]:
+    """The bytes of whatever was given as input, piece by piece."""
+    if isinstance(data, str | bytes | bytearray | memoryview):
+        yield as_bytes(data, codec)
+    elif hasattr(data, "read"):
+        while chunk := data.read(65536):
+            yield as_bytes(chunk, codec)
+    else:
+        for chunk in data:
+            yield as_bytes(chunk, codec)
+
+
 class Feed:
     """What is written to a child's stdin: bytes, or an iterator that may be endless."""
 
-    __slots__ = ("_chunks", "_codec", "_rest", "taken")
+    __slots__ = ("_chunks", "_rest", "taken")
 
     def __init__(self, data: Any, codec: Codec[Any]) -> None:
-        self._codec = codec
         self._rest = memoryview(b"")
-        self._chunks: Iterator[Any] = iter(())
         self.taken = 0
         """Bytes that the kernel took."""
-        if isinstance(data, str | bytes | bytearray | memoryview):
-            self._rest = memoryview(as_bytes(data, codec))
-        elif hasattr(data, "read"):
-            self._chunks = iter(lambda: data.read(65536) or None, None)
-        else:
-            self._chunks = iter(data)
+        self._chunks = pieces(data, codec)
 
     def push(self, fd: int) -> bool:
         """Write what there is room for; false when all has been written."""
@@ -140,7 +145,7 @@ class Feed:
             chunk = next(self._chunks, None)
             if chunk is None:
                 return False
-            self._rest = memoryview(as_bytes(chunk, self._codec))
+            self._rest = memoryview(chunk)
         count = write_some(fd, self._rest[:PIPE_SIZE])
         self.taken += count
         self._rest = self._rest[count:]

@@ -228,6 +228,7 @@ cdef extern from *:
     int P_PID, WEXITED, WNOWAIT, WNOHANG, WSTOPPED
     long long monotonic_ns() nogil
     int poll_once(pollfd *, nfds_t, long long, int *) nogil
+    void *pipe_of_this_thread() nogil
     void wake_waiters_of(int) nogil
     int start_clock(timer_t *, sigset_t *) nogil
     void set_clock(timer_t, long long) nogil
@@ -301,6 +302,11 @@ def many(list wanted, long long deadline):
                 PyErr_CheckSignals()
     finally:
         free(set)
+
+
+def prepare():
+    """Makes this thread's wake-up pipe now instead of at its first wait."""
+    pipe_of_this_thread()
 
 
 def wake(int fd):

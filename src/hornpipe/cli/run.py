@@ -184,7 +184,23 @@ def _passed_on() -> list[int]:
     Faults are our own; KILL and STOP cannot be passed on; PIPE, TTIN and TTOU come from what we do. Those that are
     ignored were made so by whoever started us, as nohup does, and stay so (gotcha:SIG16).
     """
-    names = "HUP INT QUIT TERM USR1 USR2 ALRM WINCH PWR TSTP CONT URG IO VTALRM PROF".split()
+    names = [
+        "HUP",
+        "INT",
+        "QUIT",
+        "TERM",
+        "USR1",
+        "USR2",
+        "ALRM",
+        "WINCH",
+        "PWR",
+        "TSTP",
+        "CONT",
+        "URG",
+        "IO",
+        "VTALRM",
+        "PROF",
+    ]
     numbers = [int(getattr(signal, f"SIG{name}")) for name in names if hasattr(signal, f"SIG{name}")]
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 

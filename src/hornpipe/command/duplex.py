@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, AnyStr, Literal
+from typing import Any, Literal
 
 from hornpipe import pty, wait
 from hornpipe._native.buffers import ReadBuffer
@@ -12,7 +12,7 @@ from hornpipe.errors import CommandTimeout, LimitExceeded, NoAnswer, ReaderGone
 from hornpipe.fd import Descriptor
 from hornpipe.handle import Handle
 from hornpipe.job import Job
-from hornpipe.lines import Codec
+from hornpipe.lines import Codec, Str
 from hornpipe.status import ExitStatus
 
 DEFAULT_LIMIT = 64 << 20
@@ -22,7 +22,7 @@ _READ = 64 * 1024
 _SHOWN = 4096
 
 
-class Duplex(Handle[AnyStr]):
+class Duplex(Handle[Str]):
     """A conversation with a command: its input, its output and, if wanted, its stderr.
 
     Whatever is sent, its output is read meanwhile, so neither side can block the other for good.
@@ -36,7 +36,7 @@ class Duplex(Handle[AnyStr]):
         source: Descriptor,
         sink: Descriptor,
         errors: Descriptor | None,
-        codec: Codec[AnyStr],
+        codec: Codec[Str],
         *,
         buffer_limit: int | None,
         line_limit: int | None,
@@ -68,7 +68,7 @@ class Duplex(Handle[AnyStr]):
 
     # --- sending ---
 
-    def send(self, data: AnyStr) -> None:
+    def send(self, data: Str) -> None:
         """Write all of ``data`` now. Output that comes meanwhile is kept, ``buffer_limit`` bytes at most.
 
         Raises ``LimitExceeded`` (a ``BufferError``) beyond that, ``BrokenPipeError`` when the command
@@ -157,7 +157,7 @@ class Duplex(Handle[AnyStr]):
         self._close_all()
         self._job.expire()
 
-    def ask(self, line: AnyStr, timeout: float | None = None) -> AnyStr:
+    def ask(self, line: Str, timeout: float | None = None) -> Str:
         """Send one line and return the next line of the output, both without a newline.
 
         ``TimeoutError`` after ``timeout`` seconds, saying what had been read (the conversation can go
@@ -192,7 +192,7 @@ class Duplex(Handle[AnyStr]):
             else:
                 self._serve((), deadline)
 
-    def _no_answer(self, line: AnyStr, read: bytes) -> None:
+    def _no_answer(self, line: Str, read: bytes) -> None:
         status = self._job.processes[-1].wait_until(sooner(self._deadline, after(0.5)))
         how = "closed its output" if status is None else str(status)
         raise NoAnswer(
@@ -202,7 +202,7 @@ class Duplex(Handle[AnyStr]):
             status=status,
         )
 
-    def events(self) -> Iterator[tuple[Literal["stdout", "stderr"], AnyStr]]:
+    def events(self) -> Iterator[tuple[Literal["stdout", "stderr"], Str]]:
         """What comes, as it comes: ``("stdout", data)`` or ``("stderr", data)``, until both have ended.
 
         Order is kept within a stream; across two pipes the kernel keeps none.
@@ -227,7 +227,7 @@ class Duplex(Handle[AnyStr]):
             if not len(self._buffer) and not len(self._errors_read):
                 self._serve((), self._deadline)
 
-    def read_errors(self) -> AnyStr:
+    def read_errors(self) -> Str:
         """What has come on stderr and was not yielded by ``events``; never waits."""
         if self._errors_end is not None and not self._errors_end.closed:
             while not self._errors_read.ended and wait.one(self._errors_end.fileno(), wait.READ, 0):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Callable
-from typing import Any, AnyStr, Generic, ParamSpec, Self, TypeVar, Unpack, cast
+from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast
 
-from hornpipe.command.options import Options, merged, recipe_of
+from hornpipe.command.options import Given, Options, merged, recipe_of
 from hornpipe.command.verbs import Runnable, _flush
 from hornpipe.errors import CommandFailed, RemoteError
 from hornpipe.fd import pipe
 from hornpipe.job import Stage
-from hornpipe.lines import BYTES, TEXT, Codec, text_codec
+from hornpipe.lines import BYTES, TEXT, Codec, Str, text_codec
 from hornpipe.process import Process
 from hornpipe.pump import read_some
 
@@ -20,7 +19,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-class Function(Runnable[AnyStr], Generic[T, AnyStr]):
+class Function(Runnable[Str], Generic[T, Str]):
     """A callable to be run in a forked child. Immutable.
 
     The child's stdin, stdout and stderr are what ``sys.stdin``, ``sys.stdout`` and ``sys.stderr`` are
@@ -37,8 +36,8 @@ class Function(Runnable[AnyStr], Generic[T, AnyStr]):
         function: Callable[..., T],
         arguments: tuple[Any, ...],
         keywords: dict[str, Any],
-        options: Options,
-        codec: Codec[AnyStr],
+        options: Given,
+        codec: Codec[Str],
     ) -> None:
         self._put(_function=function, _arguments=arguments, _keywords=keywords, _options=options, _codec=codec)
 
@@ -55,7 +54,7 @@ class Function(Runnable[AnyStr], Generic[T, AnyStr]):
         codec = text_codec(encoding, errors)
         return Function(self._function, self._arguments, self._keywords, self._options, codec)
 
-    def _copy(self, options: Options, codec: Codec[Any]) -> Any:
+    def _copy(self, options: Given, codec: Codec[Any]) -> Any:
         return Function(self._function, self._arguments, self._keywords, options, codec)
 
     def __or__(self, other: Runnable[Any]) -> Any:
@@ -66,7 +65,7 @@ class Function(Runnable[AnyStr], Generic[T, AnyStr]):
     def _stages(self) -> list[Stage]:
         return [self._stage(lambda: self._function(*self._arguments, **self._keywords), self._options)]
 
-    def _stage(self, function: Callable[[], Any], options: Options) -> Stage:
+    def _stage(self, function: Callable[[], Any], options: Given) -> Stage:
         return Stage(
             recipe_of(str(self), (str(self),), options, function),
             (options.get("stdin"), options.get("stdout"), options.get("stderr")),
@@ -103,7 +102,7 @@ class Function(Runnable[AnyStr], Generic[T, AnyStr]):
             options["pass_fds"] = (*passed, writer.fileno())
             number = writer.fileno()
             plain = any(name in options for name in ("user", "group", "groups"))
-            stage = self._stage(lambda: _answer(self, number, plain), cast(Options, options))
+            stage = self._stage(lambda: _answer(self, number, plain), options)
             job = self._job_of(stage)
             try:
                 job.start()
@@ -134,6 +133,8 @@ class Function(Runnable[AnyStr], Generic[T, AnyStr]):
         return made._job()
 
     def _unpacked(self, content: bytes, plain: bool) -> T:
+        import pickle
+
         from hornpipe.command.plain import load
 
         ok, value, facts = load(content) if plain else pickle.loads(content)
@@ -205,6 +206,8 @@ def _answer(function: Function[Any, Any], fd: int, plain: bool) -> None:
 
 
 def _packed_value(value: Any, plain: bool) -> bytes:
+    import pickle
+
     from hornpipe.command.plain import dump
 
     try:
@@ -215,6 +218,7 @@ def _packed_value(value: Any, plain: bool) -> bytes:
 
 
 def _packed_exception(error: BaseException, plain: bool) -> bytes:
+    import pickle
     import traceback
 
     from hornpipe.command.plain import dump
@@ -235,14 +239,16 @@ def _packed_exception(error: BaseException, plain: bool) -> bytes:
 
 
 def fn(function: Callable[P, T], /, *arguments: P.args, **keywords: P.kwargs) -> Function[T, str]:
-    """A callable with its arguments, to be run in a forked child: Perl's ``open(H, "-|")`` (perlipc:O11).
+    r"""A callable with its arguments, to be run in a forked child: Perl's ``open(H, "-|")`` (perlipc:O11).
 
     All keywords are the callable's; options are given by ``with_options``.
 
     >>> import hornpipe as hp
     >>> hp.fn(print, "from", "the child", sep="/").read()
-    'from/the child\\n'
+    'from/the child\n'
     """
     if not callable(function):
-        raise TypeError(f"fn() takes a callable and its arguments, not {function!r}: write fn(work, 7), not fn(work(7))")
+        raise TypeError(
+            f"fn() takes a callable and its arguments, not {function!r}: write fn(work, 7), not fn(work(7))"
+        )
     return Function(function, arguments, keywords, merged({}, {}), TEXT)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any, Literal, TypedDict, cast
+from typing import IO, Any, Literal, TypedDict
 
 from hornpipe.deadline import check_timeout
-from hornpipe.job import CLOSED, NULL, STDOUT, TAIL, Redirect
+from hornpipe.job import STDOUT, TAIL, Redirect
 from hornpipe.process import GRACE
 from hornpipe.spawn.recipe import Ids, Recipe, find_ids
 
@@ -20,44 +20,44 @@ Input = str | bytes | bytearray | memoryview | Iterable[str] | Iterable[bytes] |
 class Options(TypedDict, total=False):
     """How a command is run. Times are in seconds, sizes in bytes."""
 
-    cwd: Text
+    cwd: Text | None
     """The directory in which it works; what its name means does not depend on it."""
-    env: Mapping[str, str | None] | Mapping[bytes, bytes | None]
+    env: Mapping[str, str | None] | Mapping[bytes, bytes | None] | None
     """Merged into the environment; ``None`` unsets."""
-    env_base: Literal["inherit", "minimal"]
+    env_base: Literal["inherit", "minimal"] | None
     """What ``env`` is merged into: ours, or a harmless allow-list with a fixed PATH."""
-    user: str | int
+    user: str | int | None
     """Run as this user, with his group and groups unless others are given. Irrevocable, and verified."""
-    group: str | int
-    groups: tuple[str | int, ...] | list[str | int]
-    umask: int
-    limits: Mapping[str, int | tuple[int, int]]
+    group: str | int | None
+    groups: tuple[str | int, ...] | list[str | int] | None
+    umask: int | None
+    limits: Mapping[str, int | tuple[int, int]] | None
     """Resource limits by their names without RLIMIT_: ``{"NOFILE": 64, "CPU": (10, 20)}``, soft or (soft, hard)."""
-    input: Input
+    input: Input | None
     """Fed to its stdin while its output is read; may be endless."""
-    stdin: Target
-    stdout: Target
-    stderr: Target
+    stdin: Target | None
+    stdout: Target | None
+    stderr: Target | None
     """Where its streams go: a ``Path``, a descriptor, an open file, ``NULL``, ``CLOSED``; stderr also
     ``STDOUT`` or ``TAIL``."""
-    timeout: float
+    timeout: float | None
     """Bounds everything: starting, input, output, waiting, and its own children that hold the pipes."""
-    grace: float
+    grace: float | None
     """From a polite TERM to KILL (1 second)."""
-    ok_codes: tuple[int, ...] | list[int]
+    ok_codes: tuple[int, ...] | list[int] | None
     """Exit codes that are no failure, ``(0,)``."""
-    check: bool
+    check: bool | None
     """Whether a failure raises ``CommandFailed`` (it does)."""
-    pty: bool
+    pty: bool | None
     """Give it a terminal instead of pipes."""
-    new_session: bool
-    contain: bool
+    new_session: bool | None
+    contain: bool | None
     """Its whole tree ends with it, with us, or with its deadline."""
-    pass_fds: tuple[int, ...] | list[int]
+    pass_fds: tuple[int, ...] | list[int] | None
     """Descriptors that it gets besides 0, 1 and 2, under the same numbers."""
-    buffer_limit: int
+    buffer_limit: int | None
     """How much is kept in memory: the head of a capture (or ``Tail(n)``), what a duplex has not read yet."""
-    line_limit: int
+    line_limit: int | None
     """The longest line."""
 
 
@@ -67,10 +67,14 @@ WHOLE = frozenset(("timeout", "grace", "ok_codes", "check", "contain"))
 _NAMES = frozenset(Options.__annotations__)
 
 
-def merged(old: Options, new: Mapping[str, Any]) -> Options:
+Given = dict[str, Any]
+"""Options as they are kept: checked, and without a ``None``."""
+
+
+def merged(old: Given, new: Mapping[str, Any]) -> Given:
     """The options with ``new`` on top: checked, ``env`` merged, ``None`` back to the default."""
     check(new)
-    result: dict[str, Any] = dict(old)
+    result: Given = dict(old)
     for name, value in new.items():
         if value is None:
             result.pop(name, None)
@@ -80,7 +84,7 @@ def merged(old: Options, new: Mapping[str, Any]) -> Options:
             result["env"] = dict(value)
         else:
             result[name] = value
-    return cast(Options, result)
+    return result
 
 
 def check(options: Mapping[str, Any]) -> None:
@@ -141,7 +145,9 @@ def _codes(name: str, value: Any) -> None:
 def _descriptors(name: str, value: Any) -> None:
     for fd in value:
         if isinstance(fd, bool) or not isinstance(fd, int) or fd < 3:
-            raise ValueError(f"{name} holds {fd!r}: descriptors from 3 up are passed on; 0, 1 and 2 have their own options")
+            raise ValueError(
+                f"{name} holds {fd!r}: descriptors from 3 up are passed on; 0, 1 and 2 have their own options"
+            )
 
 
 def _umask(name: str, value: Any) -> None:
@@ -209,7 +215,7 @@ def limits_of(limits: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:
     return tuple(made)
 
 
-def recipe_of(label: str, argv: tuple[str | bytes, ...], options: Options, function: Any = None) -> Recipe:
+def recipe_of(label: str, argv: tuple[str | bytes, ...], options: Given, function: Any = None) -> Recipe:
     """What the spawn room needs. ``SpawnError`` for a user or group that does not exist."""
     ids: Ids | None = None
     if "user" in options or "group" in options or "groups" in options:
@@ -230,4 +236,4 @@ def recipe_of(label: str, argv: tuple[str | bytes, ...], options: Options, funct
     )
 
 
-__all__ = ["CLOSED", "GRACE", "NULL", "STDOUT", "TAIL", "WHOLE", "Options", "check", "merged", "recipe_of"]
+__all__ = ["GRACE", "WHOLE", "Given", "Options", "Text", "check", "merged", "recipe_of"]

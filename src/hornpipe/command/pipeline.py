@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, AnyStr, Self, TypedDict, Unpack, cast
+from typing import Any, Self, TypedDict, Unpack, cast
 
-from hornpipe.command.options import WHOLE, Options
+from hornpipe.command.options import WHOLE, Given
 from hornpipe.command.verbs import Runnable
 from hornpipe.job import Job, Stage
-from hornpipe.lines import BYTES, TEXT, Codec, text_codec
+from hornpipe.lines import BYTES, TEXT, Codec, Str, text_codec
 
 
 class WholeOptions(TypedDict, total=False):
     """The options of a pipeline as a whole; see ``Options``."""
 
-    timeout: float
-    grace: float
-    ok_codes: tuple[int, ...] | list[int]
-    check: bool
-    contain: bool
+    timeout: float | None
+    grace: float | None
+    ok_codes: tuple[int, ...] | list[int] | None
+    check: bool | None
+    contain: bool | None
 
 
-class Pipeline(Runnable[AnyStr]):
+class Pipeline(Runnable[Str]):
     """Programs and callables in a row, each reading what the one before it writes. Immutable.
 
     All start or none; each keeps its status; the first that failed is the one the error names.
@@ -29,7 +29,7 @@ class Pipeline(Runnable[AnyStr]):
 
     stages: tuple[Runnable[Any], ...]
 
-    def __init__(self, stages: tuple[Runnable[Any], ...], options: Options, codec: Codec[AnyStr]) -> None:
+    def __init__(self, stages: tuple[Runnable[Any], ...], options: Given, codec: Codec[Str]) -> None:
         self._put(stages=stages, _options=options, _codec=codec)
 
     def with_options(self, **options: Unpack[WholeOptions]) -> Self:
@@ -47,7 +47,7 @@ class Pipeline(Runnable[AnyStr]):
         """The same, speaking text."""
         return Pipeline(self.stages, self._options, text_codec(encoding, errors))
 
-    def _copy(self, options: Options, codec: Codec[Any]) -> Any:
+    def _copy(self, options: Given, codec: Codec[Any]) -> Any:
         return Pipeline(self.stages, options, codec)
 
     def __or__(self, other: Runnable[Any]) -> Any:
@@ -56,10 +56,10 @@ class Pipeline(Runnable[AnyStr]):
     def _stages(self) -> list[Stage]:
         return [stage for part in self.stages for stage in part._stages()]
 
-    def _first_options(self) -> Options:
+    def _first_options(self) -> Given:
         return self.stages[0]._options
 
-    def _last_options(self) -> Options:
+    def _last_options(self) -> Given:
         return self.stages[-1]._options
 
     def start(self) -> Job:
@@ -93,7 +93,9 @@ class Pipeline(Runnable[AnyStr]):
             made = f"({made}).with_options({', '.join(f'{name}={value!r}' for name, value in self._options.items())})"
         if self._codec == TEXT:
             return made
-        end = ".as_bytes()" if not self._codec.is_text else f".as_text({self._codec.encoding!r}, {self._codec.errors!r})"
+        end = (
+            ".as_bytes()" if not self._codec.is_text else f".as_text({self._codec.encoding!r}, {self._codec.errors!r})"
+        )
         return f"({made}){end}" if not self._options else made + end
 
 
@@ -115,13 +117,13 @@ def joined(left: Runnable[Any], right: object) -> Pipeline[Any]:
         for name in WHOLE:
             if name in options:
                 raise ValueError(
-                    f"{name} belongs to the pipeline as a whole: give it by (a | b).with_options({name}={options[name]!r}), "
-                    f"not to its stage {str(stage)!r}"
+                    f"{name} belongs to the pipeline as a whole, not to its stage {str(stage)!r}: "
+                    f"give it by (a | b).with_options({name}={options[name]!r})"
                 )
-        taken = ("stdin", "input") if number else ()
-        taken += ("stdout", "pty") if number < last else ()
-        taken += ("pty",) if number == last else ()
+        taken = ["pty"]
+        taken += ["stdin", "input"] if number else []
+        taken += ["stdout"] if number < last else []
         for name in taken:
-            if options.get(name):
+            if options.get(name) not in (None, False):
                 raise ValueError(f"{name} of {str(stage)!r} cannot be honoured in the middle of a pipeline")
-    return Pipeline(tuple(stages), cast(Options, whole), right._codec)
+    return Pipeline(tuple(stages), whole, right._codec)

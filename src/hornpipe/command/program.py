@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Any, AnyStr, NoReturn, Self, Unpack, cast
+from typing import Any, NoReturn, Self, Unpack, cast
 
-from hornpipe.command.options import Options, Text, merged, recipe_of
+from hornpipe.command.options import Given, Options, Text, merged, recipe_of
 from hornpipe.command.quoting import line_of
 from hornpipe.command.verbs import Runnable, _flush
 from hornpipe.job import Stage, open_redirection
-from hornpipe.lines import BYTES, TEXT, Codec, text_codec
+from hornpipe.lines import BYTES, TEXT, Codec, Str, text_codec
 from hornpipe.process import Process
 
 
-class Command(Runnable[AnyStr]):
+class Command(Runnable[Str]):
     """A program with its arguments: what to run, apart from how to talk to it. Immutable.
 
     No shell sees the arguments, and no byte of them is changed on the way (perlipc:O13).
@@ -26,8 +26,8 @@ class Command(Runnable[AnyStr]):
     def __init__(
         self,
         argv: tuple[str | bytes, ...],
-        options: Options,
-        codec: Codec[AnyStr],
+        options: Given,
+        codec: Codec[Str],
         script: str | None = None,
     ) -> None:
         self._put(argv=argv, _options=options, _codec=codec, _script=script)
@@ -54,7 +54,7 @@ class Command(Runnable[AnyStr]):
         """The same, speaking text."""
         return Command(self.argv, self._options, text_codec(encoding, errors), self._script)
 
-    def _copy(self, options: Options, codec: Codec[Any]) -> Any:
+    def _copy(self, options: Given, codec: Codec[Any]) -> Any:
         return Command(self.argv, options, codec, self._script)
 
     def __or__(self, other: Runnable[Any]) -> Any:
@@ -105,9 +105,7 @@ class Command(Runnable[AnyStr]):
         if repr(wanted[2]) == "STDOUT":
             ends[2] = ends[1] if ends[1] is not None else 1
         candidates = recipe.candidates()
-        plan = spawn.plan_of(
-            recipe, (ends[0], ends[1], ends[2]), group=False, terminal=-1, foreground=-1
-        )
+        plan = spawn.plan_of(recipe, (ends[0], ends[1], ends[2]), group=False, terminal=-1, foreground=-1)
         argv = [os.fsencode(argument) for argument in recipe.argv]
         error, step, which = plan.replace(candidates, argv, recipe.environment_list())
         raise failure(recipe, error, step, which, candidates)
@@ -160,14 +158,14 @@ def argument(value: object, place: int) -> str | bytes:
 
 
 def cmd(program: Text, *arguments: Text, **options: Unpack[Options]) -> Command[str]:
-    """A program and its arguments; no shell ever sees them (perlipc:O13).
+    r"""A program and its arguments; no shell ever sees them (perlipc:O13).
 
     Nothing is started yet, but what cannot be meant is refused here: ``TypeError`` or ``ValueError``
     for an empty program, a NUL, an unknown option or a value out of range.
 
     >>> import hornpipe as hp
     >>> hp.cmd("echo", "a b", "; $(whoami)").read()
-    'a b ; $(whoami)\\n'
+    'a b ; $(whoami)\n'
     >>> print(hp.cmd("echo", "a b"))
     echo 'a b'
     """

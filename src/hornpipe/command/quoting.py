@@ -29,9 +29,9 @@ def quote(word: str | bytes) -> str:
 
 
 def line_of(argv: tuple[str | bytes, ...]) -> str:
-    """A whole command.
+    r"""A whole command.
 
-    >>> line_of(("printf", "%s\\\\n", "a b"))
-    "printf '%s\\\\n' 'a b'"
+    >>> line_of(("printf", "%s\\n", "a b"))
+    "printf '%s\\n' 'a b'"
     """
     return " ".join(map(quote, argv))

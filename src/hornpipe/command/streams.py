@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import AnyStr, Generic, Self
+from typing import Generic, Self
 
 from hornpipe import wait
 from hornpipe._native.buffers import LineReader
@@ -11,7 +11,7 @@ from hornpipe.errors import LimitExceeded, ReaderGone
 from hornpipe.fd import Descriptor, widen
 from hornpipe.handle import Handle
 from hornpipe.job import Job
-from hornpipe.lines import Codec
+from hornpipe.lines import Codec, Str
 from hornpipe.status import ExitStatus
 
 _FIRST_READ = 64 * 1024
@@ -19,14 +19,14 @@ _LONGEST_READ = 256 * 1024
 _SHOWN = 4096
 
 
-class Lines(LineReader, Generic[AnyStr]):
+class Lines(LineReader, Generic[Str]):
     """The lines of a command's output without their terminators, each as soon as it is whole.
 
     An iterator and a context manager: leaving it early ends the command, which is no error.
     A line ends with LF or CR LF; the last one needs no terminator.
     """
 
-    def __init__(self, job: Job, source: Descriptor, codec: Codec[AnyStr], line_limit: int | None) -> None:
+    def __init__(self, job: Job, source: Descriptor, codec: Codec[Str], line_limit: int | None) -> None:
         # The native iterator makes the lines, so that a `for` loop over us runs at its speed.
         super().__init__(**codec.line_reader_arguments(line_limit))
         self._job = job
@@ -107,14 +107,14 @@ class Lines(LineReader, Generic[AnyStr]):
             self.close()
 
 
-class Reader(Handle[AnyStr]):
+class Reader(Handle[Str]):
     """A command's output as a file object.
 
     Leaving its ``with`` block after the end waits and checks the status; before the end it ends
     the command, which is no error.
     """
 
-    def __init__(self, job: Job, source: Descriptor, codec: Codec[AnyStr], line_limit: int | None) -> None:
+    def __init__(self, job: Job, source: Descriptor, codec: Codec[Str], line_limit: int | None) -> None:
         super().__init__(source, None, codec, deadline=job.deadline, line_limit=line_limit, name=job.label)
         self._job = job
         self._over = False
@@ -182,10 +182,10 @@ class Reader(Handle[AnyStr]):
             self._job.leave()
 
 
-class Writer(Handle[AnyStr]):
+class Writer(Handle[Str]):
     """A command's input as a file object. Leaving its ``with`` block waits and checks the status."""
 
-    def __init__(self, job: Job, sink: Descriptor, codec: Codec[AnyStr]) -> None:
+    def __init__(self, job: Job, sink: Descriptor, codec: Codec[Str]) -> None:
         super().__init__(None, sink, codec, deadline=job.deadline, name=job.label)
         self._job = job
         self._over = False

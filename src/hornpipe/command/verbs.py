@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, AnyStr, Generic, NoReturn, Self
+from typing import Any, Generic, NoReturn, Self
 
 from hornpipe.command.duplex import Duplex
-from hornpipe.command.options import GRACE, Options, merged
+from hornpipe.command.options import GRACE, Given, merged
 from hornpipe.command.streams import Lines, Reader, Writer
 from hornpipe.errors import LimitExceeded
 from hornpipe.fd import Descriptor
 from hornpipe.job import Job, Stage, Terms
-from hornpipe.lines import Codec
+from hornpipe.lines import Codec, Str
 from hornpipe.process import Detached
 from hornpipe.pump import Keeper
 from hornpipe.status import ExitStatus
 
 
-class Captured(Generic[AnyStr]):
+class Captured(Generic[Str]):
     """What ``capture()`` gives."""
 
     __slots__ = ("status", "statuses", "stderr", "stdout", "truncated")
 
     def __init__(
         self,
-        stdout: AnyStr,
-        stderr: AnyStr,
+        stdout: Str,
+        stderr: Str,
         status: ExitStatus,
         statuses: tuple[ExitStatus, ...],
         truncated: bool,
@@ -46,14 +46,16 @@ class Captured(Generic[AnyStr]):
         return f"Captured(stdout={self.stdout!r}, stderr={self.stderr!r}, status={self.status!r}{cut})"
 
 
-class Runnable(Generic[AnyStr]):
+class Runnable(Generic[Str]):
     """Something that can be run: a ``Command``, a ``Function`` or a ``Pipeline``. Immutable."""
 
-    _codec: Codec[AnyStr]
-    _options: Options
+    _codec: Codec[Str]
+    _options: Given
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"a {type(self).__name__} is a description and does not change; with_options() makes another")
+        raise AttributeError(
+            f"a {type(self).__name__} is a description and does not change; with_options() makes another"
+        )
 
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"a {type(self).__name__} is a description and does not change")
@@ -67,13 +69,13 @@ class Runnable(Generic[AnyStr]):
     def _stages(self) -> list[Stage]:
         raise NotImplementedError
 
-    def _first_options(self) -> Options:
+    def _first_options(self) -> Given:
         return self._options
 
-    def _last_options(self) -> Options:
+    def _last_options(self) -> Given:
         return self._options
 
-    def _copy(self, options: Options, codec: Codec[Any]) -> Any:
+    def _copy(self, options: Given, codec: Codec[Any]) -> Any:
         raise NotImplementedError
 
     def _with(self, options: dict[str, Any]) -> Self:
@@ -101,7 +103,7 @@ class Runnable(Generic[AnyStr]):
         """Options that a verb cannot honour are refused, not ignored."""
         first, last = self._first_options(), self._last_options()
         for name in names:
-            options: Any = first if name in ("stdin", "input") else last
+            options = first if name in ("stdin", "input") else last
             if options.get(name) is not None and options.get(name) is not False:
                 raise ValueError(f"{verb}() has its own use for {name}; {name}={options[name]!r} cannot be honoured")
 
@@ -124,7 +126,7 @@ class Runnable(Generic[AnyStr]):
         job.start(interactive="stdin" not in self._first_options() and "input" not in self._first_options())
         return job.complete()
 
-    def read(self) -> AnyStr:
+    def read(self) -> Str:
         r"""Run it and return all of its stdout: Perl's backticks (perlipc:O7).
 
         Its stdin is empty unless ``input`` or ``stdin`` says otherwise. More output than
@@ -152,7 +154,7 @@ class Runnable(Generic[AnyStr]):
             )
         return self._codec.decode(sink.kept.finish())
 
-    def capture(self) -> Captured[AnyStr]:
+    def capture(self) -> Captured[Str]:
         r"""Run it and return stdout, stderr and status; any volume on both at once (gotcha:C1).
 
         Beyond ``buffer_limit`` only the head (or, with ``Tail(n)``, the tail) of each is kept, and
@@ -179,7 +181,7 @@ class Runnable(Generic[AnyStr]):
             sink.kept.truncated or any(kept.kept.truncated for kept in errors),
         )
 
-    def lines(self) -> Lines[AnyStr]:
+    def lines(self) -> Lines[Str]:
         """Run it and iterate over its lines, without terminators, while it runs (perlipc:O2).
 
         Leaving early (by ``break`` or the ``with`` block) ends it and is no error; its status is
@@ -198,7 +200,7 @@ class Runnable(Generic[AnyStr]):
         job.start(stdin="null", stdout="pipe")
         return Lines(job, _taken(job, "stdout"), self._codec, self._last_options().get("line_limit"))
 
-    def reader(self) -> Reader[AnyStr]:
+    def reader(self) -> Reader[Str]:
         r"""Run it and read its stdout through a file object: ``open "-|"`` (perlipc:O2, O8).
 
         >>> import hornpipe as hp
@@ -211,7 +213,7 @@ class Runnable(Generic[AnyStr]):
         job.start(stdin="null", stdout="pipe")
         return Reader(job, _taken(job, "stdout"), self._codec, self._last_options().get("line_limit"))
 
-    def writer(self) -> Writer[AnyStr]:
+    def writer(self) -> Writer[Str]:
         """Run it and write to its stdin through a file object: ``open "|-"`` (perlipc:O1, O5).
 
         >>> import hornpipe as hp
@@ -224,7 +226,7 @@ class Runnable(Generic[AnyStr]):
         job.start(stdin="pipe")
         return Writer(job, _taken(job, "stdin"), self._codec)
 
-    def duplex(self, stderr: bool = False) -> Duplex[AnyStr]:
+    def duplex(self, stderr: bool = False) -> Duplex[Str]:
         """Run it and hold both of its ends: ``open2``; with its stderr too, ``open3`` (perlipc:B1, B2).
 
         >>> import hornpipe as hp

@@ -103,9 +103,7 @@ def _wait_a_little(retries: Iterator[float], deadline: int) -> bool:
     return True
 
 
-def await_report(
-    recipe: Recipe, child: Child, report: Descriptor, deadline: int, candidates: list[bytes]
-) -> None:
+def await_report(recipe: Recipe, child: Child, report: Descriptor, deadline: int, candidates: list[bytes]) -> None:
     """End of file says that the child is on its way; anything else why it is not."""
     try:
         if not wait.one(report.fileno(), wait.READ, deadline):

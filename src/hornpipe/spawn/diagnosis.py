@@ -91,9 +91,7 @@ def _about_directory(error: int, user: str) -> str:
     return f"could not be entered: {os.strerror(error)}"
 
 
-def _about_program(
-    recipe: Recipe, error: int, which: int, candidates: list[bytes], user: str
-) -> tuple[str, str]:
+def _about_program(recipe: Recipe, error: int, which: int, candidates: list[bytes], user: str) -> tuple[str, str]:
     program = os.fsdecode(recipe.argv[0])
     at = candidates[which] if which < len(candidates) else os.fsencode(program)
     if error == errno.E2BIG:

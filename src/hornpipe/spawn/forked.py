@@ -63,11 +63,11 @@ def _renew_standard_streams() -> None:
 
 def _stream(fd: int, mode: str, errors: str) -> Any:
     try:
-        stream = open(fd, mode, encoding="utf-8", errors=errors, closefd=False)
+        stream: Any = open(fd, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
     except OSError:
         return None  # closed, as Python itself shows it
     if fd == 2:
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        stream.reconfigure(line_buffering=True)
     return stream
 
 

@@ -126,9 +126,11 @@ def _minimal(ids: Ids | None) -> dict[bytes, bytes]:
     """An allow-list, since whatever is not known to be harmless may steer a program (gotcha:PR3)."""
     uid = os.geteuid() if ids is None else ids.uid
     made = {b"PATH": (_ROOT_PATH if uid == 0 else MINIMAL_PATH).encode()}
-    for name, value in os.environb.items():
-        if os.fsdecode(name) in _HARMLESS or name.startswith(b"LC_"):
-            made[name] = value
+    made |= {
+        name: value
+        for name, value in os.environb.items()
+        if os.fsdecode(name) in _HARMLESS or name.startswith(b"LC_")
+    }
     if ids is None:
         import pwd
 
