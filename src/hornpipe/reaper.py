@@ -93,10 +93,9 @@ class Child:
 
     def wait(self, deadline: int) -> ExitStatus | None:
         """Wait for the status; ``None`` when the deadline passed first."""
-        while self._status is None:
-            ended = self.wait_for_end(deadline)
-            if self.poll() is None and not ended:
-                return None
+        while self.poll() is None:
+            if not self.wait_for_end(deadline):
+                return self.poll()
         return self._status
 
     def signal(self, number: int, group: bool = False) -> bool:

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import NamedTuple
 
 import hornpipe as hp
+from hornpipe import pty
 from hornpipe.cli import complain, die_of
 from hornpipe.errors import SpawnError
 
@@ -143,19 +144,28 @@ def _run(wanted: Wanted) -> int:
 
 
 def _watch(command: hp.Command[str], first: bool) -> int:
-    process = command.start()
+    # The job itself, and not run(): signals have to be passed on while it waits.
+    job = command._job()
+    early: list[int] = []
 
     def pass_on(number: int, _: FrameType | None) -> None:
-        process.kill(number)
+        if not job.processes:
+            early.append(number)
+            return
+        job.kill(number)
         if number == signal.SIGTSTP:
-            # Whoever stops us wants to see us stopped; CONT goes the same way as this came.
+            # Whoever stops us wants to see us stopped; CONT comes the same way as this came.
             os.kill(os.getpid(), signal.SIGSTOP)
 
-    for number in _passed_on():
+    terminal = pty.foreground()
+    for number in _passed_on(on_terminal=terminal is not None):
         signal.signal(number, pass_on)
+    job.start(interactive=True)
+    for number in early:
+        job.kill(number)
     if first:
         _adopt()
-    status = process.wait()
+    status = job.complete()
     if status.signal == signal.SIGINT:
         return die_of(signal.SIGINT)
     if status.signal is not None:
@@ -178,29 +188,18 @@ def _adopt() -> None:
     reaper.reap_strangers()
 
 
-def _passed_on() -> list[int]:
+_PASSED_ON = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "ALRM", "WINCH", "PWR", "TSTP", "CONT", "URG", "IO")
+_FROM_THE_KEYBOARD = ("INT", "QUIT", "TSTP", "CONT", "WINCH")
+
+
+def _passed_on(on_terminal: bool) -> list[int]:
     """The signals that mean our command rather than us.
 
-    Faults are our own; KILL and STOP cannot be passed on; PIPE, TTIN and TTOU come from what we do. Those that are
-    ignored were made so by whoever started us, as nohup does, and stay so (gotcha:SIG16).
+    Faults are our own; KILL and STOP cannot be passed on; PIPE, TTIN and TTOU come from what we do. On a terminal the
+    command gets what is typed from the kernel, and must not get it twice. What is ignored was made so by whoever
+    started us, as nohup does, and stays so (gotcha:SIG16).
     """
-    names = [
-        "HUP",
-        "INT",
-        "QUIT",
-        "TERM",
-        "USR1",
-        "USR2",
-        "ALRM",
-        "WINCH",
-        "PWR",
-        "TSTP",
-        "CONT",
-        "URG",
-        "IO",
-        "VTALRM",
-        "PROF",
-    ]
+    names = [name for name in _PASSED_ON if not (on_terminal and name in _FROM_THE_KEYBOARD)]
     numbers = [int(getattr(signal, f"SIG{name}")) for name in names if hasattr(signal, f"SIG{name}")]
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 

@@ -22,6 +22,7 @@ class Command(Runnable[Str]):
     argv: tuple[str | bytes, ...]
     """The program and its arguments."""
     _script: str | None
+    _line: str
 
     def __init__(
         self,
@@ -31,6 +32,7 @@ class Command(Runnable[Str]):
         script: str | None = None,
     ) -> None:
         self._put(argv=argv, _options=options, _codec=codec, _script=script)
+        self._put(_line=line_of(argv) if script is None else script)
 
     def with_options(self, **options: Unpack[Options]) -> Self:
         """The same with other options; ``env`` is merged, ``None`` goes back to the default.
@@ -122,7 +124,7 @@ class Command(Runnable[Str]):
         return hash((self.argv, self._codec))
 
     def __str__(self) -> str:
-        return self._script if self._script is not None else line_of(self.argv)
+        return self._line
 
     def __repr__(self) -> str:
         options = "".join(f", {name}={value!r}" for name, value in self._options.items())

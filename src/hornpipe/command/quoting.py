@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_")
+import re
+
+_unsafe = re.compile(r"[^\w@%+=:,./-]", re.ASCII).search
 
 
 def quote(word: str | bytes) -> str:
@@ -12,7 +14,7 @@ def quote(word: str | bytes) -> str:
     plain 'two words' '' 'it'"'"'s' $'\xff'
     """
     text = word.decode("utf-8", "surrogateescape") if isinstance(word, bytes) else word
-    if text and all(char in _SAFE for char in text):
+    if text and not _unsafe(text):
         return text
     if all(char.isprintable() for char in text):
         return "'" + text.replace("'", "'\"'\"'") + "'"

@@ -1,0 +1,512 @@
+"""A timeout is total: it bounds starting, I/O, waiting, and grandchildren that hold the pipes."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hornpipe as hp
+from hornpipe.testing import stubborn
+from hornpipe.testing.processes import children, look_at
+from hornpipe.testing.stubborn import find_marked, new_mark, wait_gone, wait_until
+
+TIMEOUT = 0.3
+GRACE = 0.2
+SLACK = 1.0
+"""The promise is 50 ms; a machine that runs many tests at once is not the place to measure them."""
+
+
+@contextlib.contextmanager
+def over_in_time(timeout: float = TIMEOUT, grace: float = GRACE) -> Iterator[pytest.ExceptionInfo[hp.CommandTimeout]]:
+    """The block times out: not before its limit, not long after it, and leaves no child, not even a zombie."""
+    began = time.monotonic()
+    with pytest.raises(hp.CommandTimeout) as caught:
+        yield caught
+    took = time.monotonic() - began
+    assert timeout <= took < timeout + grace + SLACK
+    assert children() == []
+
+
+@contextlib.contextmanager
+def marked() -> Iterator[str]:
+    """A mark; what still carries it at the end of the block is ended, since nobody else can."""
+    mark = new_mark()
+    try:
+        yield mark
+    finally:
+        for pid in find_marked(mark):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not find_marked(mark), what="the end of all that carry the mark")
+
+
+def limited(argv: list[str], timeout: float = TIMEOUT, grace: float = GRACE, **options: Any) -> hp.Command[str]:
+    return hp.cmd(*argv, timeout=timeout, grace=grace, **options)
+
+
+def slow(seconds: float = 30.0) -> None:
+    time.sleep(seconds)
+
+
+def read_all_with_reader(command: Any) -> None:
+    with command.reader() as file:
+        file.read()
+
+
+def read_lines(command: Any) -> None:
+    list(command.lines())
+
+
+def close_a_writer(command: Any) -> None:
+    with command.writer():
+        pass
+
+
+def fill_a_writer(command: Any) -> None:
+    with command.writer() as file:
+        for _ in range(1000):
+            file.write("x" * 65536)
+
+
+def ask(command: Any) -> None:
+    with command.duplex() as both:
+        both.readline()
+        both.ask("anybody there?")
+
+
+def take_events(command: Any) -> None:
+    with command.duplex(stderr=True) as both:
+        list(both.events())
+
+
+def start_and_wait(command: Any) -> None:
+    command.start().wait()
+
+
+VERBS: dict[str, Callable[[Any], object]] = {
+    "run": lambda command: command.run(),
+    "read": lambda command: command.read(),
+    "capture": lambda command: command.capture(),
+    "lines": read_lines,
+    "reader": read_all_with_reader,
+    "writer": close_a_writer,
+    "ask": ask,
+    "events": take_events,
+    "start": start_and_wait,
+}
+every_verb = pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS.keys())
+CAPTURING = {name: VERBS[name] for name in ("read", "capture", "lines", "reader", "events")}
+every_capturing_verb = pytest.mark.parametrize("verb", CAPTURING.values(), ids=CAPTURING.keys())
+
+
+# Every verb
+
+
+@every_verb
+def test_every_verb_ends_a_child_that_ignores_term(verb: Callable[[Any], object]) -> None:
+    """S11b, gotcha:T3: no zombie, no polling steps to wait out."""
+    with over_in_time(timeout=0.5) as caught:
+        verb(limited(stubborn.ignores_term("TERM", "INT", "HUP", "PIPE"), timeout=0.5))
+    assert caught.value.timeout == 0.5
+    assert caught.value.survivors == ()
+
+
+@every_verb
+def test_every_verb_ends_a_stopped_child(verb: Callable[[Any], object]) -> None:
+    """gotcha:T4: a stopped child ignores TERM until CONT."""
+    with over_in_time(grace=5):
+        verb(limited(["sh", "-c", "kill -STOP $$; exec sleep 30"], grace=5))
+
+
+@every_verb
+def test_every_verb_ends_a_pipeline_whose_every_stage_ignores_term(verb: Callable[[Any], object]) -> None:
+    """S11b: two children, no zombie."""
+    deaf = hp.cmd("sh", "-c", "trap '' TERM INT HUP PIPE; exec sleep 30")
+    with over_in_time():
+        verb((deaf | deaf | deaf).with_options(timeout=TIMEOUT, grace=GRACE))
+
+
+@every_verb
+def test_every_verb_needs_no_pidfd_to_be_on_time(verb: Callable[[Any], object], without_pidfd: None) -> None:
+    """gotcha:T3, on the portable path."""
+    with over_in_time():
+        verb(limited(["sleep", "30"]))
+
+
+@every_capturing_verb
+def test_a_grandchild_that_keeps_the_pipes_cannot_hold_a_verb(verb: Callable[[Any], object]) -> None:
+    """gotcha:T1: the child has long ended with success, and the group is ended with all that is in it."""
+    with marked() as mark:
+        with over_in_time() as caught:
+            verb(limited(stubborn.grandchild_keeps_pipes(mark=mark)))
+        assert wait_gone(find_marked(mark)) == []
+    assert "held open" in str(caught.value)
+
+
+@every_capturing_verb
+def test_a_grandchild_that_keeps_the_pipes_and_ignores_term_is_killed(verb: Callable[[Any], object]) -> None:
+    """gotcha:T1, gotcha:T4: the group is signalled though its leader has ended."""
+    with marked() as mark:
+        with over_in_time():
+            verb(limited(stubborn.grandchild_keeps_pipes(mark=mark, ignores_term=True)))
+        assert wait_gone(find_marked(mark)) == []
+
+
+@every_capturing_verb
+@pytest.mark.parametrize("lingers", [False, True], ids=["child gone", "child there"])
+def test_a_grandchild_in_another_session_cannot_hold_a_verb(verb: Callable[[Any], object], lingers: bool) -> None:
+    """gotcha:T5: no signal of ours reaches it, but the call is over all the same."""
+    with marked() as mark, over_in_time():
+        verb(limited(stubborn.grandchild_in_new_session(mark=mark, lingers=lingers)))
+
+
+@every_capturing_verb
+def test_without_a_timeout_a_grandchild_is_waited_for_as_the_shell_would(verb: Callable[[Any], object]) -> None:
+    """gotcha:T1: who gives no limit gets all of the output, not what came within two secret seconds."""
+    verb(hp.sh("(read go; echo late) <&0 & wait", input="go\n") if verb is not CAPTURING["events"] else hp.sh("true &"))
+
+
+@pytest.mark.parametrize("verb", [CAPTURING["read"], CAPTURING["capture"]], ids=["read", "capture"])
+def test_a_child_that_never_reads_its_input_cannot_hold_a_verb(verb: Callable[[Any], object]) -> None:
+    """gotcha:T1: megabytes are left to feed."""
+    with over_in_time() as caught:
+        verb(limited(stubborn.never_reads(), timeout=0.5, input="x" * 10_000_000))
+    assert caught.value.timeout == 0.5
+
+
+def test_a_child_that_never_reads_its_input_cannot_hold_run() -> None:
+    """O10: run with an input."""
+    with over_in_time():
+        limited(stubborn.never_reads(), input=b"x" * 10_000_000, stdout=hp.NULL).run()
+
+
+def test_an_endless_input_does_not_outlast_the_limit() -> None:
+    """gotcha:T1: feeding is bounded too."""
+
+    def endless() -> Iterator[str]:
+        while True:
+            yield "x" * 1000
+
+    with over_in_time():
+        limited(["cat"], stdout=hp.NULL, input=endless()).run()
+
+
+def test_a_writer_to_a_child_that_never_reads_times_out() -> None:
+    with over_in_time():
+        fill_a_writer(limited(stubborn.never_reads(), stdout=hp.NULL))
+
+
+def test_a_duplex_with_a_child_that_never_reads_times_out() -> None:
+    with over_in_time(), limited(stubborn.never_reads(), timeout=0.5).duplex() as both:
+        both.send("x" * 10_000_000)
+
+
+def test_output_without_end_does_not_postpone_the_limit() -> None:
+    """gotcha:T1: there is always something to read, and the time is looked at all the same."""
+    with over_in_time() as caught:
+        limited(["yes"], stdout=hp.NULL).run()
+    with over_in_time() as caught:
+        limited(["yes"]).read()
+    assert caught.value.stdout.startswith("y\ny\n")
+    with over_in_time():
+        for line in limited(["yes"]).lines():
+            assert line == "y"
+
+
+# What the error says
+
+
+def test_the_error_carries_what_was_read() -> None:
+    with over_in_time() as caught:
+        limited(["sh", "-c", "echo out; echo err >&2; exec sleep 30"]).capture()
+    error = caught.value
+    assert (error.stdout, error.stderr) == ("out\n", "err\n")
+    assert error.status is not None
+    assert error.status.signal == signal.SIGTERM
+    assert isinstance(error, TimeoutError)
+    assert "sleep 30" in str(error)
+    assert "0.3 s" in str(error)
+
+
+def test_the_error_of_bytes_carries_bytes() -> None:
+    with over_in_time() as caught:
+        limited(["sh", "-c", r"printf '\377'; exec sleep 30"]).as_bytes().read()
+    assert caught.value.stdout == b"\xff"
+
+
+def test_the_error_carries_the_last_words_too() -> None:
+    """What the child says on TERM, within its grace, is read."""
+    with over_in_time(grace=5) as caught:
+        limited(["sh", "-c", "trap 'echo last; exit 3' TERM; echo first; while :; do sleep 0.01; done"], grace=5).read()
+    assert caught.value.stdout == "first\nlast\n"
+
+
+def test_last_words_longer_than_a_pipe_do_not_hold_the_child() -> None:
+    """A child that writes much on TERM would never end if nobody read it."""
+    program = "import signal, sys, time\n"
+    program += "signal.signal(15, lambda *_: (sys.stdout.write('x' * 1000000), sys.stdout.flush(), sys.exit(0)))\n"
+    program += "print('ready', flush=True)\nwhile True: signal.pause()\n"
+    with over_in_time(timeout=1, grace=10) as caught:
+        limited([sys.executable, "-ISc", program], timeout=1, grace=10).read()
+    assert len(caught.value.stdout) == 1_000_006
+
+
+def test_a_partial_line_is_in_the_error_of_lines() -> None:
+    with over_in_time() as caught:
+        list(limited(stubborn.partial_line("Password: ")).lines())
+    assert "Password: " in str(caught.value.stdout)
+
+
+def test_what_ask_had_read_is_in_its_error() -> None:
+    with hp.cmd("sh", "-c", "read q; printf half; exec sleep 30").duplex() as both:
+        with pytest.raises(TimeoutError, match="half"):
+            both.ask("whole?", timeout=TIMEOUT)
+        both.terminate() if hasattr(both, "terminate") else os.kill(both.pid, signal.SIGKILL)
+        with contextlib.suppress(hp.CommandFailed):
+            both.close()
+
+
+# call()
+
+
+def test_a_callable_is_ended_in_time() -> None:
+    with over_in_time():
+        hp.fn(slow).with_options(timeout=TIMEOUT, grace=GRACE).call()
+
+
+def test_a_callable_that_ignores_term_is_ended_in_time() -> None:
+    def deaf() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        slow()
+
+    with over_in_time():
+        hp.fn(deaf).with_options(timeout=TIMEOUT, grace=GRACE).call()
+
+
+def test_a_callable_that_stops_is_ended_in_time() -> None:
+    def stop() -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        slow()
+
+    with over_in_time():
+        hp.fn(stop).with_options(timeout=TIMEOUT, grace=GRACE).call()
+
+
+def test_a_callables_answer_does_not_wait_for_its_grandchild() -> None:
+    """gotcha:T1: the grandchild has every pipe, the answer is there."""
+    with marked() as mark:
+
+        def work() -> int:
+            subprocess.Popen(["sh", "-c", "exec sleep 30", mark], close_fds=False)
+            return 7
+
+        began = time.monotonic()
+        assert hp.fn(work).with_options(timeout=20).call() == 7
+        assert time.monotonic() - began < SLACK
+
+
+@pytest.mark.parametrize("verb", [VERBS["read"], VERBS["lines"], VERBS["capture"], VERBS["run"]])
+def test_a_callable_is_ended_in_time_by_the_other_verbs(verb: Callable[[Any], object]) -> None:
+    with over_in_time():
+        verb(hp.fn(slow).with_options(timeout=TIMEOUT, grace=GRACE))
+
+
+# Pipelines
+
+
+def test_the_error_of_a_pipeline_carries_what_came_out_of_its_end() -> None:
+    with over_in_time() as caught:
+        (hp.sh("echo a; exec sleep 30") | hp.cmd("cat")).with_options(timeout=TIMEOUT, grace=GRACE).read()
+    assert caught.value.stdout == "a\n"
+
+
+def test_a_stage_whose_child_has_ended_is_cleared_with_its_group() -> None:
+    """gotcha:T4: the grandchildren of every stage are in their stage's group."""
+    with marked() as mark:
+        with over_in_time():
+            (hp.cmd(*stubborn.grandchild_keeps_pipes(mark=mark)) | hp.cmd("cat")).with_options(
+                timeout=TIMEOUT, grace=GRACE
+            ).read()
+        assert wait_gone(find_marked(mark)) == []
+
+
+# start()
+
+
+def test_a_started_process_has_its_limit_at_the_next_wait() -> None:
+    with over_in_time():
+        process = limited(["sleep", "30"]).start()
+        process.wait()
+
+
+def test_a_started_pipeline_has_its_limit_at_the_next_wait() -> None:
+    with over_in_time():
+        (hp.cmd("sleep", "30") | hp.cmd("sleep", "30")).with_options(timeout=TIMEOUT, grace=GRACE).start().wait()
+
+
+def test_wait_with_its_own_timeout_leaves_the_process_running() -> None:
+    with hp.cmd("sleep", "30").start() as process:
+        began = time.monotonic()
+        with pytest.raises(TimeoutError) as caught:
+            process.wait(0.1)
+        assert 0.1 <= time.monotonic() - began < 0.1 + SLACK
+        assert not isinstance(caught.value, hp.CommandTimeout)
+        with pytest.raises(TimeoutError):
+            process.wait(0)
+        assert process.poll() is None
+        status = process.terminate()
+        assert status is not None
+        assert status.signal == signal.SIGTERM
+
+
+def test_a_pipelines_wait_has_one_timeout_for_all_its_stages() -> None:
+    job = (hp.cmd("sleep", "30") | hp.cmd("sleep", "30")).start()
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        job.wait(0.2)
+    assert 0.2 <= time.monotonic() - began < 0.2 + SLACK
+    job.terminate()
+    assert children() == []
+
+
+def test_a_started_pipelines_time_out_ends_every_stage() -> None:
+    """S11b: the first stage has ended, the last one is late."""
+    with over_in_time():
+        (hp.cmd("true") | hp.cmd("sleep", "30")).with_options(timeout=TIMEOUT, grace=GRACE).start().wait()
+
+
+def test_terminate_ends_a_stopped_process() -> None:
+    """gotcha:T4: CONT follows TERM."""
+    process = hp.cmd("sleep", "30").start()
+    process.kill("STOP")
+    began = time.monotonic()
+    status = process.terminate(20)
+    assert time.monotonic() - began < 5
+    assert status is not None
+    assert status.signal == signal.SIGTERM
+
+
+def test_a_slow_consumer_of_lines_meets_the_limit_at_its_next_call() -> None:
+    with over_in_time(timeout=0.1), limited(stubborn.partial_line("a\nb"), timeout=0.1).lines() as lines:
+        assert next(lines) == "a"
+        wait_until_passed = time.monotonic() + 0.1
+        wait_until(lambda: time.monotonic() >= wait_until_passed)
+        next(lines)
+
+
+def test_leaving_lines_early_ends_a_deaf_child_within_its_grace() -> None:
+    began = time.monotonic()
+    with hp.cmd(*stubborn.ignores_term(), grace=GRACE).lines() as lines:
+        assert next(lines) == "ready"
+        began = time.monotonic()
+    assert time.monotonic() - began < GRACE + SLACK
+    assert children() == []
+
+
+def test_an_exception_in_the_block_ends_the_child() -> None:
+    with pytest.raises(ZeroDivisionError), hp.cmd("sleep", "30", grace=GRACE).start() as process:
+        raise ZeroDivisionError
+    assert look_at(process.pid) is None
+    assert children() == []
+
+
+# The limit itself
+
+
+@pytest.mark.parametrize("bad", [-1, -0.001, math.nan, -math.inf])
+@pytest.mark.parametrize("name", ["timeout", "grace"])
+def test_a_time_that_is_none_is_refused_at_once(name: str, bad: float) -> None:
+    """gotcha:T2: NaN and negatives."""
+    with pytest.raises(ValueError, match=name):
+        hp.cmd("true", **{name: bad})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=name):
+        hp.fn(slow).with_options(**{name: bad})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=name):
+        (hp.cmd("true") | hp.cmd("true")).with_options(**{name: bad})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bad", ["1", True, b"1", [1], 1j])
+def test_a_time_that_is_no_number_is_refused_at_once(bad: Any) -> None:
+    """gotcha:T2."""
+    with pytest.raises(TypeError, match="timeout"):
+        hp.cmd("true", timeout=bad)
+
+
+@pytest.mark.parametrize("bad", [-1, math.nan])
+def test_wait_and_terminate_refuse_a_bad_time_and_leave_the_process_alone(bad: float) -> None:
+    """gotcha:T2."""
+    with hp.cmd("cat", stdin=hp.NULL).start() as process:
+        with pytest.raises(ValueError, match="timeout"):
+            process.wait(bad)
+        with pytest.raises(ValueError, match="grace"):
+            process.terminate(bad)
+        assert process.wait()
+
+
+@pytest.mark.parametrize("ever", [math.inf, 1e300, 10**30, sys.maxsize, None])
+def test_for_ever_is_no_overflow(ever: Any) -> None:
+    """gotcha:T2: infinite and absurdly long limits arrive."""
+    assert hp.cmd("echo", "x", timeout=ever).read() == "x\n"
+    assert hp.fn(int, 3).with_options(timeout=ever).call() == 3
+    assert hp.cmd("true", timeout=ever).start().wait(ever)
+
+
+@pytest.mark.parametrize("grace", [math.inf, 1e300])
+def test_an_endless_grace_is_no_overflow(grace: float) -> None:
+    """gotcha:T2."""
+    with over_in_time(grace=0):
+        limited(["sleep", "30"], grace=grace).read()
+    with over_in_time(grace=0):
+        limited(["sleep", "30"], grace=grace, contain=True).read()
+
+
+@pytest.mark.parametrize("contain", [False, True])
+def test_a_timeout_of_zero_does_not_wait(contain: bool) -> None:
+    """gotcha:T2: 0 is a limit, not none; the start itself may already be too late."""
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        limited(["sleep", "30"], timeout=0, contain=contain).read()
+    assert time.monotonic() - began < GRACE + SLACK
+    assert children() == []
+
+
+def test_a_grace_of_zero_kills_at_once() -> None:
+    with over_in_time(grace=0) as caught:
+        limited(["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.01; done"], grace=0).read()
+    assert caught.value.status is not None
+    assert caught.value.status.signal == signal.SIGKILL
+
+
+def test_a_child_that_is_quick_enough_is_not_touched() -> None:
+    """gotcha:T3: and its end is seen when it comes, not at the limit."""
+    began = time.monotonic()
+    assert limited(["echo", "x"], timeout=60).read() == "x\n"
+    assert limited(["true"], timeout=60).run()
+    assert limited(["true"], timeout=60).start().wait(60)
+    assert time.monotonic() - began < SLACK
+
+
+def test_a_timed_wait_does_not_poll() -> None:
+    """gotcha:T3: waiting costs no processor time."""
+    before = time.thread_time()
+    with over_in_time(timeout=1):
+        limited(["sleep", "30"], timeout=1).run()
+    assert time.thread_time() - before < 0.2
+
+
+def test_a_slow_file_cannot_hold_the_start(tmp_path: Path) -> None:
+    """The limit bounds what happens between fork and exec: a FIFO as the program's directory entry changes nothing."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with over_in_time():
+        limited(stubborn.waits_for_gate(str(gate))).read()
