@@ -35,6 +35,10 @@ _ORDER = struct.Struct("=iiq")
 _PROGRAM = os.path.join(os.path.dirname(_spawn.__file__), "supervisor")
 
 
+def _nanoseconds(grace: float) -> int:
+    return int(min(grace, 1e9) * 1e9)
+
+
 class Supervisor:
     """The supervisor's client."""
 
@@ -63,7 +67,8 @@ class Supervisor:
             except BlockingIOError:
                 return True
             except ConnectionError:
-                return False
+                # It went with an order of ours unread; that is said once, and its reports are still there.
+                continue
             if len(packet) < _REPORT.size:
                 return False
             kind, a, b, c = _REPORT.unpack(packet)
@@ -93,7 +98,7 @@ class Supervisor:
 
     def terminate(self, grace: float) -> None:
         """TERM now, KILL after ``grace`` seconds."""
-        self._order(_TERMINATE, 0, int(grace * 1e9))
+        self._order(_TERMINATE, 0, _nanoseconds(grace))
 
     def resume(self) -> None:
         """The program has the terminal again: let it go on."""
@@ -131,22 +136,30 @@ def start(
     """
     control, theirs = _socket_pair(recipe)
     supervisor = Supervisor(control)
-    keys = {
+    keys: dict[str, Any] = {
         "parent": os.getpid(),
         "deadline": deadline,
-        "grace": int(grace * 1e9),
+        "grace": _nanoseconds(grace),
         "contain": int(contain),
     }
-    with theirs:
-        if recipe.function is None:
-            child = _start_program(recipe, ends, keys, theirs, contain, terminal, foreground, deadline)
-        else:
-            child = _start_callable(recipe, ends, keys, theirs, terminal, foreground, deadline)
+    cgroup = delegated_cgroup() if contain else None
+    if cgroup is not None:
+        keys["cgroup"] = cgroup
+    try:
+        with theirs:
+            if recipe.function is None:
+                child = _start_program(recipe, ends, keys, theirs, terminal, foreground, deadline)
+            else:
+                child = _start_callable(recipe, ends, keys, theirs, terminal, foreground, deadline)
+    except BaseException:
+        control.close()
+        raise
     try:
         _await_start(recipe, supervisor, child, deadline)
     except BaseException:
         supervisor.close()  # kills what may have been started
         child.wait(NEVER)
+        child.close()
         raise
     return Process(child, recipe.label, containment=supervisor), supervisor
 
@@ -166,7 +179,6 @@ def _start_program(
     ends: Ends,
     keys: dict[str, Any],
     theirs: Descriptor,
-    contain: bool,
     terminal: int,
     foreground: int,
     deadline: int,
@@ -174,12 +186,9 @@ def _start_program(
     candidates = recipe.candidates()
     if not candidates:
         raise failure(recipe, errno.ENOENT, EXEC, 0, [])
-    cgroup = delegated_cgroup() if contain else None
     # A number above everything that is passed on, so that it stays free in the program.
     number = max((2, *recipe.pass_fds)) + 1
     keys |= {"control": number, "fds": ",".join(map(str, recipe.pass_fds))}
-    if cgroup is not None:
-        keys["cgroup"] = cgroup
     if recipe.ids is not None:
         ids = recipe.ids
         keys["ids"] = f"{ids.uid}:{ids.gid}:{','.join(map(str, ids.groups))}"
@@ -202,7 +211,7 @@ def _start_program(
     moves = tuple((end, at) for at, end in enumerate(ends) if end is not None)
     moves += (*((fd, fd) for fd in recipe.pass_fds), (theirs.fileno(), number))
     plan = _spawn.Plan(moves, new_group=True)
-    return launch(_Supervised(recipe, argv), plan, deadline)
+    return launch(_Supervised(recipe), plan, deadline, argv)
 
 
 class _Supervised(Recipe):
@@ -214,8 +223,8 @@ class _Supervised(Recipe):
 
     __slots__ = ()
 
-    def __init__(self, recipe: Recipe, argv: list[bytes]) -> None:
-        super().__init__(recipe.label, tuple(argv))
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe.label, recipe.argv)
         self.environment = recipe.environment
 
     def candidates(self) -> list[bytes]:
@@ -245,7 +254,8 @@ def _start_callable(
         try:
             _spawn.become_subreaper()
             kept = (0, 1, 2, *recipe.pass_fds)
-            pid, _ = _spawn.fork_child(lambda: run_child(recipe, worker, writer.fileno(), kept))
+            us = os.getpid()
+            pid, _ = _spawn.fork_child(lambda: run_child(recipe, worker, writer.fileno(), kept, us))
             number = 3
             argv = _arguments({**keys, "control": number, "adopt": pid})
             plan = _spawn.Plan(((theirs.fileno(), number),), new_group=True)

@@ -133,8 +133,11 @@ class Handle(Generic[Str]):
 
     def _fill(self) -> None:
         """One more read into the buffer, or its end."""
+        seen = wait.closings_so_far()
         fd = self._reading_from()
-        count = wait.fill(self._buffer, fd, self._read_size, self._deadline)
+        if self._deadline != deadlines.NEVER and deadlines.passed(self._deadline):
+            self._expired("reading")  # output without end is always ready, and no excuse
+        count = wait.fill(self._buffer, fd, self._read_size, self._deadline, seen)
         if count is None:
             self._expired("reading")
         elif count == self._read_size and count < _LONGEST_READ:

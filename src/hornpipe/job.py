@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -143,6 +144,8 @@ class Job:
         Each of the job's ends is ``"inherit"``, ``"null"`` or ``"pipe"`` where the stage does not say
         otherwise; with stderr ``"keep"`` or ``"pipe"``. ``interactive`` hands the terminal over.
         """
+        for stage in self._stages:
+            _check_open(stage)
         temporary: list[Descriptor] = []
         self._buffer_limit = buffer_limit
         try:
@@ -182,7 +185,7 @@ class Job:
 
     def _start_stage(self, number: int, recipe: Recipe, ends: spawn.Ends, terminal: int) -> None:
         terms = self._terms
-        lent = self._foreground is not None and number == len(self._stages) - 1
+        lent = self._foreground is not None and number == 0  # the stage that reads from it
         foreground = self._foreground.fd if lent and self._foreground is not None else -1
         if terms.contain or lent:
             process, supervisor = containment.start(
@@ -313,15 +316,17 @@ class Job:
             for process in self.processes:
                 if not self._wait_for_end(process):
                     self.expire()
+            if any(process.expired for process in self.processes):
+                self.expire()  # a supervisor was quicker than we
             statuses = self._statuses()
         except BaseException:
             self.abort()
             raise
-        self._release_terminal(statuses[-1])
+        self._release_terminal(statuses[0])
         return self.judge(statuses, early)
 
     def _wait_for_end(self, process: Process) -> bool:
-        if self._supervisor is None or self._foreground is None or process is not self.processes[-1]:
+        if self._supervisor is None or self._foreground is None or process is not self.processes[0]:
             return process.wait_for_end(self._deadline)
         supervisor = self._supervisor
         while not process.ended:
@@ -510,9 +515,12 @@ class Job:
         ``TimeoutError`` after ``timeout`` seconds, and they go on running.
         """
         asked = deadlines.after(timeout)
-        for process in self.processes:
-            left = deadlines.seconds_left(asked)
-            process.wait(left)
+        try:
+            for process in self.processes:
+                process.wait(deadlines.seconds_left(asked))
+        except CommandTimeout:
+            self.terminate()
+            raise
         statuses = self._statuses()
         worst = self._first_failure(statuses)
         return statuses[-1 if worst is None else worst]
@@ -541,6 +549,21 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<Job {self._terms.label!r}, pids {', '.join(map(str, self.pids))}>"
+
+
+def _check_open(stage: Stage) -> None:
+    """A closed number would be taken by the next pipe we make, and the child would be given that."""
+    given = [wanted for wanted in stage.redirections if isinstance(wanted, int)]
+    for fd in (*given, *stage.recipe.pass_fds):
+        try:
+            fcntl.fcntl(fd, fcntl.F_GETFD)
+        except OSError as error:
+            raise spawn_error(
+                error.errno or 0,
+                f"cannot start {stage.recipe.label!r}: descriptor {fd} is to be given to it, and is not open",
+                stage="descriptors",
+                argv=stage.recipe.argv,
+            ) from None
 
 
 def _past(status: ExitStatus) -> str:

@@ -25,6 +25,7 @@ class Containment(Protocol):
 
     rung: str
     pid: int
+    expired: bool
 
     def signal(self, number: int) -> None:
         """Send a signal to everything inside."""
@@ -89,6 +90,11 @@ class Process:
         return self._child.pidfd
 
     @property
+    def expired(self) -> bool:
+        """Whether its supervisor ended it because its timeout was over."""
+        return self._containment is not None and self._containment.expired
+
+    @property
     def has_pidfd(self) -> bool:
         """Whether ``fileno`` has something to give."""
         return self._child.pidfd >= 0
@@ -104,10 +110,11 @@ class Process:
         """
         asked = deadlines.after(timeout)
         status = self.wait_until(deadlines.sooner(asked, self._deadline))
-        if status is not None:
+        if status is not None and not self.expired:
             return status
-        if deadlines.passed(self._deadline):
-            status = self.terminate(self._grace)
+        if status is not None or deadlines.passed(self._deadline):
+            if status is None:
+                status = self.terminate(self._grace)
             raise CommandTimeout(
                 f"{self._label!r} did not finish within {self._timeout:g} s",
                 command=self._label,
@@ -205,17 +212,19 @@ class Process:
             forgotten = self._forgotten or self._child.poll() is not None
         except (AttributeError, TypeError):
             return  # a constructor that failed, or an interpreter that is going down
-        if not forgotten:
-            warnings.warn(
-                f"{self._label!r} (pid {self.pid}) still runs and nobody waits for it; "
-                "wait(), terminate(), or start it with background()",
-                ResourceWarning,
-                source=self,
-                stacklevel=2,
-            )
-            self.forget()
-        if self._containment is not None:
-            self._containment.close()
+        try:
+            if not forgotten:
+                self.forget()  # first: where warnings are errors, the next call does not return
+                warnings.warn(
+                    f"{self._label!r} (pid {self.pid}) still runs and nobody waits for it; "
+                    "wait(), terminate(), or start it with background()",
+                    ResourceWarning,
+                    source=self,
+                    stacklevel=2,
+                )
+        finally:
+            if self._containment is not None:
+                self._containment.close()
 
 
 class Detached:

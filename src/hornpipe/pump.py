@@ -200,8 +200,9 @@ class Pump:
     def run(self, deadline: int) -> bool:
         """Move everything; false when the deadline passed first."""
         while self._sources or self._feeds:
-            if not self.step(deadline):
-                return False
+            # Output without end is always ready, and no excuse.
+            if not self.step(deadline) or passed(deadline):
+                return not (self._sources or self._feeds)
         return True
 
     def step(self, deadline: int, beside: Sequence[tuple[int, int]] = ()) -> bool:

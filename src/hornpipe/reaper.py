@@ -122,10 +122,14 @@ class Child:
                 return False
         return True
 
+    def close(self) -> None:
+        """Let go of the pidfd: nobody will wait for it or signal it any more."""
+        pidfd, self._pidfd = self._pidfd, -1
+        if pidfd >= 0:
+            os.close(pidfd)
+
     def __del__(self) -> None:
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
+        self.close()
 
 
 def reap_strangers() -> int:

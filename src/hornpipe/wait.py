@@ -50,12 +50,17 @@ def one(fd: int, events: int, deadline: int) -> int:
     return bits
 
 
-def fill(buffer: ByteSink | ReadBuffer, fd: int, size: int, deadline: int) -> int | None:
+closings_so_far = _wait.closings_so_far
+"""Taken before a number is looked up that another thread may be about to close."""
+
+
+def fill(buffer: ByteSink | ReadBuffer, fd: int, size: int, deadline: int, seen: int = -1) -> int | None:
     """Wait for data and read at most ``size`` bytes of it into ``buffer``, in one step.
 
-    The count; 0 at the end; -1 when somebody else was quicker; ``None`` when the deadline passed.
+    The count; 0 at the end; -1 when somebody else was quicker, or when a descriptor has been closed
+    since there were ``seen`` closings (look the number up again); ``None`` when the deadline passed.
     """
-    count = buffer.fill_when_ready(fd, size, deadline)
+    count = buffer.fill_when_ready(fd, size, deadline, seen)
     if count == CLOSED:
         raise ClosedMeanwhile(f"descriptor {fd} was closed by another thread")
     return count

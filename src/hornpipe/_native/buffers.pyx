@@ -127,9 +127,14 @@ cdef class ByteSink:
             self.used += count
         return count
 
-    def fill_when_ready(self, int fd, size_t size, long long deadline):
-        """Waits, then ``fill``; None at the deadline, -32768 when closed by another thread."""
-        cdef short ready = wait_fd(fd, POLLIN, deadline)
+    def fill_when_ready(self, int fd, size_t size, long long deadline, long long seen=-1):
+        """Waits, then ``fill``; None at the deadline, -32768 when closed by another thread.
+
+        -1 too when a descriptor was closed since ``closings_so_far()`` was ``seen``.
+        """
+        cdef short ready = wait_fd(fd, POLLIN, deadline, seen)
+        if ready == -32767:
+            return -1
         if ready == 0:
             return None
         if ready == -32768:
@@ -209,9 +214,14 @@ cdef class ReadBuffer:
             self.ended = True
         return count
 
-    def fill_when_ready(self, int fd, size_t size, long long deadline):
-        """Waits, then ``fill``; None at the deadline, -32768 when closed by another thread."""
-        cdef short ready = wait_fd(fd, POLLIN, deadline)
+    def fill_when_ready(self, int fd, size_t size, long long deadline, long long seen=-1):
+        """Waits, then ``fill``; None at the deadline, -32768 when closed by another thread.
+
+        -1 too when a descriptor was closed since ``closings_so_far()`` was ``seen``.
+        """
+        cdef short ready = wait_fd(fd, POLLIN, deadline, seen)
+        if ready == -32767:
+            return -1
         if ready == 0:
             return None
         if ready == -32768:

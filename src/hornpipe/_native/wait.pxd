@@ -1,1 +1,1 @@
-cdef short wait_fd(int fd, short events, long long deadline) except -1
+cdef short wait_fd(int fd, short events, long long deadline, long long seen) except -1

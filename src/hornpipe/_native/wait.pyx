@@ -40,6 +40,7 @@ cdef extern from *:
         int closed;
     };
     static struct waiter *waiters;
+    static long long closings; /* how many descriptors have been closed so far */
     static pthread_mutex_t waiters_lock = PTHREAD_MUTEX_INITIALIZER;
 
     struct thread_pipe {
@@ -101,7 +102,7 @@ cdef extern from *:
     }
 
     /* One poll, interrupted by signals and closings. set[count] must be free for the wake-up. */
-    static int poll_once(struct pollfd *set, nfds_t count, long long deadline, int *closed) {
+    static int poll_once(struct pollfd *set, nfds_t count, long long deadline, long long seen, int *closed) {
         struct timespec left, *limit = NULL;
         struct thread_pipe *mine = NULL;
         *closed = 0;
@@ -125,8 +126,12 @@ cdef extern from *:
         pthread_mutex_lock(&waiters_lock);
         waiter.next = waiters;
         waiters = &waiter;
+        /* Who closed our descriptor before we were on the list did not wake us, and its number may
+         * be somebody else's already: whoever cares counts the closings first, then looks up the
+         * number, and starts over when there has been another one since. */
+        int outdated = seen >= 0 && seen != closings;
         pthread_mutex_unlock(&waiters_lock);
-        int result = ppoll(set, count + 1, limit, NULL);
+        int result = outdated ? -1 : ppoll(set, count + 1, limit, NULL);
         int error = errno;
         pthread_mutex_lock(&waiters_lock);
         struct waiter **at = &waiters;
@@ -144,13 +149,14 @@ cdef extern from *:
                 error = EINTR;
             }
         }
-        *closed = waiter.closed;
+        *closed = outdated ? 2 : waiter.closed;
         errno = error;
         return result;
     }
 
     static void wake_waiters_of(int fd) {
         pthread_mutex_lock(&waiters_lock);
+        closings++;
         for (struct waiter *waiter = waiters; waiter; waiter = waiter->next)
             for (nfds_t i = 0; i < waiter->count; i++)
                 if (waiter->set[i].fd == fd) {
@@ -167,12 +173,24 @@ cdef extern from *:
      * neither SIGALRM nor anybody's itimer is touched. */
     #ifdef __linux__
     static void no_operation(int number) { (void)number; }
+    static int clocks;
+    static struct sigaction before_clocks;
+
+    static void end_clock(void) {
+        pthread_mutex_lock(&waiters_lock);
+        if (--clocks == 0)
+            sigaction(SIGRTMAX, &before_clocks, NULL);
+        pthread_mutex_unlock(&waiters_lock);
+    }
 
     static int start_clock(timer_t *clock, sigset_t *before) {
         struct sigaction action;
         memset(&action, 0, sizeof action);
         action.sa_handler = no_operation;
-        sigaction(SIGRTMAX, &action, NULL);
+        pthread_mutex_lock(&waiters_lock);
+        if (clocks++ == 0)
+            sigaction(SIGRTMAX, &action, &before_clocks);
+        pthread_mutex_unlock(&waiters_lock);
         struct sigevent event;
         memset(&event, 0, sizeof event);
         event.sigev_notify = SIGEV_THREAD_ID;
@@ -182,8 +200,10 @@ cdef extern from *:
     #else
         event._sigev_un._tid = (pid_t)syscall(SYS_gettid);
     #endif
-        if (timer_create(CLOCK_MONOTONIC, &event, clock) < 0)
+        if (timer_create(CLOCK_MONOTONIC, &event, clock) < 0) {
+            end_clock();
             return -1;
+        }
         sigset_t mine;
         sigemptyset(&mine);
         sigaddset(&mine, SIGRTMAX);
@@ -211,6 +231,15 @@ cdef extern from *:
 
     static void stop_clock(timer_t clock, const sigset_t *before) {
         timer_delete(clock);
+        /* An expiry may still be pending; with the handler gone it would kill the process. */
+        struct timespec now = {0, 0};
+        sigset_t mine;
+        sigemptyset(&mine);
+        sigaddset(&mine, SIGRTMAX);
+        pthread_sigmask(SIG_BLOCK, &mine, NULL);
+        while (sigtimedwait(&mine, NULL, &now) > 0)
+            ;
+        end_clock();
         pthread_sigmask(SIG_SETMASK, before, NULL);
     }
     #endif
@@ -227,7 +256,8 @@ cdef extern from *:
         pass
     int P_PID, WEXITED, WNOWAIT, WNOHANG, WSTOPPED
     long long monotonic_ns() nogil
-    int poll_once(pollfd *, nfds_t, long long, int *) nogil
+    long long closings
+    int poll_once(pollfd *, nfds_t, long long, long long, int *) nogil
     void *pipe_of_this_thread() nogil
     void wake_waiters_of(int) nogil
     int start_clock(timer_t *, sigset_t *) nogil
@@ -243,8 +273,11 @@ cdef extern from "Python.h":
 CLOSED = -32768  # not a combination of poll's bits
 
 
-cdef short wait_fd(int fd, short events, long long deadline) except -1:
-    """The bits that are ready, or 0 at the deadline; CLOSED when the descriptor was closed meanwhile."""
+cdef short wait_fd(int fd, short events, long long deadline, long long seen) except -1:
+    """The bits that are ready, or 0 at the deadline; CLOSED when the descriptor was closed meanwhile.
+
+    -32767 when ``closings()`` was ``seen`` before the number was looked up, and has changed.
+    """
     cdef pollfd set[2]
     cdef int result, closed = 0
     set[0].fd = fd
@@ -253,9 +286,9 @@ cdef short wait_fd(int fd, short events, long long deadline) except -1:
         PyErr_CheckSignals()
         set[0].revents = 0
         with nogil:
-            result = poll_once(set, 1, deadline, &closed)
+            result = poll_once(set, 1, deadline, seen, &closed)
         if closed:
-            return -32768
+            return -32767 if closed == 2 else -32768
         if result > 0:
             return set[0].revents
         if result == 0:
@@ -269,7 +302,13 @@ cdef short wait_fd(int fd, short events, long long deadline) except -1:
 
 def one(int fd, short events, long long deadline):
     """poll(2) on one descriptor: its ready bits, 0 at the deadline, CLOSED if it was closed."""
-    return wait_fd(fd, events, deadline)
+    return wait_fd(fd, events, deadline, -1)
+
+
+def closings_so_far():
+    """How many descriptors have been closed so far; taken before a number is looked up that another
+    thread may be about to close."""
+    return closings
 
 
 def many(list wanted, long long deadline):
@@ -290,7 +329,7 @@ def many(list wanted, long long deadline):
             for i in range(count):
                 set[i].revents = 0
             with nogil:
-                result = poll_once(set, count, deadline, &closed)
+                result = poll_once(set, count, deadline, -1, &closed)
             if result > 0 or closed:
                 return [(set[i].fd, CLOSED if closed and not set[i].revents else set[i].revents)
                         for i in range(count) if set[i].revents or closed]

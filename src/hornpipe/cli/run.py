@@ -162,11 +162,11 @@ def _watch(command: hp.Command[str], first: bool) -> int:
         signal.signal(number, pass_on)
     job.start(interactive=True)
     for number in early:
-        job.kill(number)
+        pass_on(number, None)
     if first:
         _adopt()
     status = job.complete()
-    if status.signal == signal.SIGINT:
+    if status.signal == int(signal.SIGINT):
         return die_of(signal.SIGINT)
     if status.signal is not None:
         return _SIGNALLED + status.signal

@@ -54,7 +54,8 @@ class Duplex(Handle[Str]):
         self._over = False
         # What a single reader needs no more than: nothing but stdout to serve.
         self._plain = errors is None and not job.pump.busy
-        job.read_so_far = lambda: self._buffer.peek(_SHOWN)
+        buffer = self._buffer  # and not self: a cycle would leave our end to the collector
+        job.read_so_far = lambda: buffer.peek(_SHOWN)
 
     @property
     def status(self) -> ExitStatus | None:

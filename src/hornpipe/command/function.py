@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast
 
 from hornpipe.command.options import Given, Options, merged, recipe_of
+from hornpipe.command.quoting import brief
 from hornpipe.command.verbs import Runnable, _flush
 from hornpipe.errors import CommandFailed, RemoteError
 from hornpipe.fd import pipe
@@ -67,7 +68,7 @@ class Function(Runnable[Str], Generic[T, Str]):
 
     def _stage(self, function: Callable[[], Any], options: Given) -> Stage:
         return Stage(
-            recipe_of(str(self), (str(self),), options, function),
+            recipe_of(brief(str(self)), (str(self),), options, function),
             (options.get("stdin"), options.get("stdout"), options.get("stderr")),
             options.get("input"),
             options.get("pty", False),
@@ -94,6 +95,12 @@ class Function(Runnable[Str], Generic[T, Str]):
         ValueError: invalid literal for int() with base 10: 'seven'
         """
         self._refuse("call", "pty")
+        # Now: as somebody else the child may not be allowed to read our modules.
+        import pickle  # noqa: F401
+        import traceback  # noqa: F401
+
+        import hornpipe.command.plain  # noqa: F401
+
         _flush()
         reader, writer = pipe()
         with writer:

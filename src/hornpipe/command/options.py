@@ -78,10 +78,13 @@ def merged(old: Given, new: Mapping[str, Any]) -> Given:
     for name, value in new.items():
         if value is None:
             result.pop(name, None)
-        elif name == "env" and "env" in result:
-            result["env"] = {**result["env"], **value}
         elif name == "env":
-            result["env"] = dict(value)
+            # Names as text, so that b"A" and "A" are one variable.
+            result["env"] = {**result.get("env", {}), **{os.fsdecode(key): content for key, content in value.items()}}
+        elif name == "limits":
+            result[name] = dict(value)
+        elif name in ("ok_codes", "pass_fds", "groups"):
+            result[name] = tuple(value)  # ours: the caller's list may change
         else:
             result[name] = value
     return result
@@ -143,6 +146,8 @@ def _codes(name: str, value: Any) -> None:
 
 
 def _descriptors(name: str, value: Any) -> None:
+    if not isinstance(value, tuple | list | set | frozenset):
+        raise TypeError(f"{name} must be a list of descriptors, not {value!r}")
     for fd in value:
         if isinstance(fd, bool) or not isinstance(fd, int) or fd < 3:
             raise ValueError(
@@ -159,7 +164,23 @@ def _limits(name: str, value: Any) -> None:
     limits_of(value)
 
 
+def _identity(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError(f"{name} must be a name or a number, not {value!r}")
+    if (isinstance(value, int) and value < 0) or value == "":
+        raise ValueError(f"{name} cannot be {value!r}")
+
+
+def _identities(name: str, value: Any) -> None:
+    if not isinstance(value, tuple | list | set | frozenset):
+        raise TypeError(f"{name} must be a list of names or numbers, not {value!r}")
+    for entry in value:
+        _identity(name, entry)
+
+
 def _path(name: str, value: Any) -> None:
+    if not isinstance(value, str | bytes | os.PathLike):
+        raise TypeError(f"{name} must be a path, not {value!r}")
     if b"\0" in os.fsencode(value):
         raise ValueError(f"{name}: {value!r} has a NUL in it")
     if not os.fsencode(value):
@@ -194,6 +215,9 @@ _CHECKS: dict[str, Any] = {
     "limits": _limits,
     "cwd": _path,
     "input": _input,
+    "user": _identity,
+    "group": _identity,
+    "groups": _identities,
 }
 
 
@@ -211,6 +235,9 @@ def limits_of(limits: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:
             raise TypeError(f"limits: {name} must be a number or a pair (soft, hard), not {value!r}")
         if hard != resource.RLIM_INFINITY and (soft > hard or soft == resource.RLIM_INFINITY):
             raise ValueError(f"limits: {name}: the soft limit {soft} is above the hard limit {hard}")
+        for part in (soft, hard):
+            if part < 0 and part != resource.RLIM_INFINITY:
+                raise ValueError(f"limits: {name} cannot be {part}")
         made.append((number, soft, hard))
     return tuple(made)
 

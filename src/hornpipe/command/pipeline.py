@@ -124,6 +124,6 @@ def joined(left: Runnable[Any], right: object) -> Pipeline[Any]:
         taken += ["stdin", "input"] if number else []
         taken += ["stdout"] if number < last else []
         for name in taken:
-            if options.get(name) not in (None, False):
+            if name in options and options[name] is not False:
                 raise ValueError(f"{name} of {str(stage)!r} cannot be honoured in the middle of a pipeline")
     return Pipeline(tuple(stages), whole, right._codec)

@@ -6,7 +6,7 @@ import os
 from typing import Any, NoReturn, Self, Unpack, cast
 
 from hornpipe.command.options import Given, Options, Text, merged, recipe_of
-from hornpipe.command.quoting import line_of
+from hornpipe.command.quoting import brief, line_of
 from hornpipe.command.verbs import Runnable, _flush
 from hornpipe.job import Stage, open_redirection
 from hornpipe.lines import BYTES, TEXT, Codec, Str, text_codec
@@ -68,7 +68,7 @@ class Command(Runnable[Str]):
         options = self._options
         return [
             Stage(
-                recipe_of(str(self), self.argv, options),
+                recipe_of(brief(str(self)), self.argv, options),
                 (options.get("stdin"), options.get("stdout"), options.get("stderr")),
                 options.get("input"),
                 options.get("pty", False),
@@ -152,6 +152,10 @@ def argument(value: object, place: int) -> str | bytes:
         elif isinstance(value, int | float):
             hint = f"; write str({value!r})"
         raise TypeError(f"{what} must be str, bytes or a path, not {type(value).__name__}{hint}")
+    try:
+        os.fsencode(made)
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} is text that no bytes stand for: {made!r}") from None
     if ("\0" in made) if isinstance(made, str) else (b"\0" in made):
         raise ValueError(f"{what} has a NUL in it, which no program can be given: {made!r}")
     if place == 0 and not made:

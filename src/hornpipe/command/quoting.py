@@ -30,10 +30,31 @@ def quote(word: str | bytes) -> str:
     return "$'" + "".join(made) + "'"
 
 
+_RESERVED = frozenset(
+    ("!", "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in")
+    + ("select", "then", "time", "until", "while", "{", "}", "[[", "]]")
+)
+
+
 def line_of(argv: tuple[str | bytes, ...]) -> str:
     r"""A whole command.
 
-    >>> line_of(("printf", "%s\\n", "a b"))
+    >>> line_of(("printf", "%s\n", "a b"))
     "printf '%s\\n' 'a b'"
+    >>> line_of(("if", "A=b")), line_of(("A=b",))
+    ("'if' A=b", "'A=b'")
     """
-    return " ".join(map(quote, argv))
+    words = [quote(word) for word in argv]
+    # In front, a shell would take these for its own.
+    if words[0] in _RESERVED or (words[0] == argv[0] and "=" in words[0]):
+        words[0] = f"'{words[0]}'"
+    return " ".join(words)
+
+
+def brief(line: str) -> str:
+    """The same for a message: a very long one loses its middle.
+
+    >>> len(brief("x" * 100_000))
+    503
+    """
+    return line if len(line) <= 500 else f"{line[:400]}...{line[-100:]}"

@@ -6,7 +6,7 @@ from typing import Generic, Self
 
 from hornpipe import wait
 from hornpipe._native.buffers import LineReader
-from hornpipe.deadline import after, sooner
+from hornpipe.deadline import after, passed, sooner
 from hornpipe.errors import LimitExceeded, ReaderGone
 from hornpipe.fd import Descriptor, widen
 from hornpipe.handle import Handle
@@ -35,7 +35,6 @@ class Lines(LineReader, Generic[Str]):
         self._line_limit = line_limit
         self._size = _FIRST_READ
         self._over = False
-        job.read_so_far = lambda: self.peek(_SHOWN)
 
     def __init_subclass__(cls) -> None:
         raise TypeError("Lines is not for subclassing")
@@ -46,15 +45,17 @@ class Lines(LineReader, Generic[Str]):
             return
         fd = self._source.fileno()
         try:
+            if passed(self._job.deadline):
+                self._expire()  # output without end is always ready, and no excuse
             if self._job.pump.busy:
                 while not wait.readable(wait.one(fd, wait.READ, 0)):
                     if not self._job.pump.step(self._job.deadline, ((fd, wait.READ),)):
-                        self._job.expire()
+                        self._expire()
                 count: int | None = self.fill(fd, self._size)
             else:
                 count = wait.fill(self, fd, self._size, self._job.deadline)
                 if count is None:
-                    self._job.expire()
+                    self._expire()
         except BaseException:
             self.close()
             raise
@@ -63,6 +64,10 @@ class Lines(LineReader, Generic[Str]):
         elif count == self._size == _FIRST_READ:
             self._size = _LONGEST_READ
             widen(fd)
+
+    def _expire(self) -> None:
+        self._job.read_so_far = lambda: self.peek(_SHOWN)
+        self._job.expire()
 
     def _line_too_long(self) -> None:
         start = self.take(self._line_limit or 0)
@@ -118,7 +123,8 @@ class Reader(Handle[Str]):
         super().__init__(source, None, codec, deadline=job.deadline, line_limit=line_limit, name=job.label)
         self._job = job
         self._over = False
-        job.read_so_far = lambda: self._buffer.peek(_SHOWN)
+        buffer = self._buffer  # and not self: a cycle would leave our end to the collector
+        job.read_so_far = lambda: buffer.peek(_SHOWN)
 
     @property
     def status(self) -> ExitStatus | None:

@@ -7,6 +7,7 @@ from typing import Any, Generic, NoReturn, Self
 
 from hornpipe.command.duplex import Duplex
 from hornpipe.command.options import GRACE, Given, merged
+from hornpipe.command.quoting import brief
 from hornpipe.command.streams import Lines, Reader, Writer
 from hornpipe.errors import LimitExceeded
 from hornpipe.fd import Descriptor
@@ -89,7 +90,7 @@ class Runnable(Generic[Str]):
         return Job(
             self._stages(),
             Terms(
-                str(self),
+                brief(str(self)),
                 self._codec,
                 options.get("timeout"),
                 options.get("grace", GRACE),
@@ -104,7 +105,7 @@ class Runnable(Generic[Str]):
         first, last = self._first_options(), self._last_options()
         for name in names:
             options = first if name in ("stdin", "input") else last
-            if options.get(name) is not None and options.get(name) is not False:
+            if name in options and options[name] is not False:
                 raise ValueError(f"{verb}() has its own use for {name}; {name}={options[name]!r} cannot be honoured")
 
     # --- the verbs ---
@@ -293,7 +294,7 @@ class Runnable(Generic[Str]):
         job = Job(
             stages,
             Terms(
-                str(self),
+                brief(str(self)),
                 self._codec,
                 options.get("timeout"),
                 options.get("grace", GRACE),

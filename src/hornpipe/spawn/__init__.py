@@ -72,12 +72,13 @@ def start(
     return Process(child, recipe.label, rung="session" if session else "group" if group else "process")
 
 
-def launch(recipe: Recipe, plan: _spawn.Plan, deadline: int) -> Child:
-    """Start a program."""
+def launch(recipe: Recipe, plan: _spawn.Plan, deadline: int, argv: list[bytes] | None = None) -> Child:
+    """Start a program; with other arguments than its own, if they are given."""
     candidates = recipe.candidates()
     if not candidates:
         raise failure(recipe, errno.ENOENT, EXEC, 0, [])
-    argv = [os.fsencode(argument) for argument in recipe.argv]
+    if argv is None:
+        argv = [os.fsencode(argument) for argument in recipe.argv]
     environment = recipe.environment_list()
     retries = iter(_RETRIES)
     while True:
@@ -118,6 +119,7 @@ def await_report(recipe: Recipe, child: Child, report: Descriptor, deadline: int
     if told:
         child.wait(NEVER)
         error, stage, which = _spawn.parse_report(told)
+        child.close()
         raise failure(recipe, error, stage, which, candidates)
 
 

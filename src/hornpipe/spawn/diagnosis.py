@@ -42,7 +42,7 @@ def failure(recipe: Recipe, error: int, stage: int, which: int, candidates: list
         case "fork":
             reason = f"no process could be made: {os.strerror(error)}"
         case "descriptors" if error == errno.EBADF:
-            reason = f"descriptor {which} is to be passed on, and is not open"
+            reason = f"descriptor {which} is to be given to it, and is not open"
         case "descriptors":
             reason = no_descriptor()
         case "limits":
@@ -164,10 +164,11 @@ def _about_size(recipe: Recipe) -> str:
         size = len(os.fsencode(argument))
         if size > LONGEST_ARGUMENT:
             return f"argument {number} has {size} bytes; one may have {LONGEST_ARGUMENT} at most"
-    for name, value in (recipe.environment if recipe.environment is not None else os.environb).items():
+    environment = recipe.environment if recipe.environment is not None else dict(os.environb)
+    for name, value in environment.items():
         size = len(name) + len(value) + 1
         if size > LONGEST_ARGUMENT:
             return f"the environment's {os.fsdecode(name)} has {size} bytes; it may have {LONGEST_ARGUMENT} at most"
     total = sum(len(os.fsencode(argument)) + 9 for argument in recipe.argv)
-    total += sum(len(name) + len(value) + 10 for name, value in os.environb.items())
+    total += sum(len(name) + len(value) + 10 for name, value in environment.items())
     return f"arguments and environment together have {total} bytes, more than the system allows (ARG_MAX)"

@@ -10,6 +10,7 @@ import gc
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,8 +21,8 @@ _kept: list[Any] = []
 """What must not be finalized in a child: objects that flush or close something of the parent's."""
 
 
-def run_child(recipe: Recipe, plan: _spawn.Plan, report: int, kept: Iterable[int]) -> None:
-    """The life of the child, from just after the fork to its end."""
+def run_child(recipe: Recipe, plan: _spawn.Plan, report: int, kept: Iterable[int], parent: int = 0) -> None:
+    """The life of the child, from just after the fork to its end; none without its ``parent``, if given."""
     status = 70
     try:
         # Cyclic garbage made before the fork may own descriptors; closing them here by number
@@ -29,6 +30,9 @@ def run_child(recipe: Recipe, plan: _spawn.Plan, report: int, kept: Iterable[int
         gc.freeze()
         _reset_signals()
         report, error, stage, which = plan.apply(report)
+        # The plan asked for a signal at the parent's death; one that came before was not announced.
+        if parent and os.getppid() != parent:
+            os._exit(127)
         if error:
             os.write(report, _spawn.build_report(error, stage, which))
             os._exit(127)
@@ -79,8 +83,6 @@ def _exit_code_of(function: Callable[[], Any]) -> int:
         except SystemExit as error:
             code = _code_of_exit(error)
     except BaseException:  # noqa: BLE001  whatever it is, it must not walk on into the parent's frames
-        import traceback
-
         if sys.stderr is not None:
             traceback.print_exc()
         code = 1

@@ -101,7 +101,10 @@ class Recipe:
                 # could be one in which anybody may put a program (gotcha:SP3).
                 if self.ids is not None:
                     continue
-                entry = os.path.join(os.getcwdb(), entry) if entry else os.getcwdb()
+                try:
+                    entry = os.path.join(os.getcwdb(), entry) if entry else os.getcwdb()
+                except FileNotFoundError:
+                    continue  # our directory has been removed, and what was in it
             found.append(entry + b"/" + program)
         return found
 
@@ -127,9 +130,7 @@ def _minimal(ids: Ids | None) -> dict[bytes, bytes]:
     uid = os.geteuid() if ids is None else ids.uid
     made = {b"PATH": (_ROOT_PATH if uid == 0 else MINIMAL_PATH).encode()}
     made |= {
-        name: value
-        for name, value in os.environb.items()
-        if os.fsdecode(name) in _HARMLESS or name.startswith(b"LC_")
+        name: value for name, value in os.environb.items() if os.fsdecode(name) in _HARMLESS or name.startswith(b"LC_")
     }
     if ids is None:
         import pwd

@@ -1,0 +1,325 @@
+"""What a person at a terminal sees: Ctrl-C, Ctrl-Z, and whose terminal it is, on a real one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import select
+import signal
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from hornpipe.testing.stubborn import wait_until
+
+CTRL_C, CTRL_Z = b"\x03", b"\x1a"
+PATIENCE = 10.0
+
+_PRELUDE = """
+import os, signal, sys, termios, time
+import hornpipe as hp
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+def in_front():
+    return os.tcgetpgrp(0) == os.getpgrp()
+"""
+
+
+class Driver:
+    """A Python program that leads a session on a terminal of its own, and our side of that terminal."""
+
+    def __init__(self, source: str, *, shell: bool = False) -> None:
+        self.seen = b""
+        # A stop of a session's leader is discarded by the kernel where its group is orphaned. So where stops matter
+        # the leader is a tiny shell of ours, and the program is in a group below it, like a job.
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            os.execv(sys.executable, [sys.executable, "-c", (_SHELL if shell else "") + _quoted(source, shell)])
+
+    def wait_for(self, words: str) -> str:
+        """Read until the terminal has shown *words*; what came before them."""
+        wanted = words.encode()
+        deadline = time.monotonic() + PATIENCE
+        while wanted not in self.seen:
+            ready, _, _ = select.select([self.terminal], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                pytest.fail(f"waited in vain for {words!r}; the terminal shows {self.seen!r}")
+            try:
+                self.seen += os.read(self.terminal, 4096)
+            except OSError:  # EIO: nobody has it open any more
+                pytest.fail(f"the session has ended without {words!r}; the terminal shows {self.seen!r}")
+        before, _, self.seen = self.seen.partition(wanted)
+        return before.decode()
+
+    def press(self, key: bytes) -> None:
+        os.write(self.terminal, key)
+
+    def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        os.close(self.terminal)  # HUP to whoever is in front
+        os.waitpid(self.pid, 0)
+
+
+# Like a shell with job control: the job in a group in front; it tells of each stop, and continues the job on "fg".
+_SHELL = """
+import os, signal, sys
+for number in (signal.SIGTTOU, signal.SIGTTIN, signal.SIGTSTP, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)
+r, w = os.pipe()
+job = os.fork()
+if not job:
+    os.close(w)
+    os.read(r, 1)
+    for number in (signal.SIGTTOU, signal.SIGTTIN, signal.SIGTSTP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    os.execv(sys.executable, [sys.executable, "-c", SOURCE])
+os.setpgid(job, job)
+os.tcsetpgrp(0, job)
+os.close(w)
+while True:
+    _, status = os.waitpid(job, os.WUNTRACED)
+    os.tcsetpgrp(0, os.getpgrp())
+    if not os.WIFSTOPPED(status):
+        os.write(1, b"shell: job over %d\\n" % status)
+        sys.stdin.readline()
+        sys.exit()
+    os.write(1, b"shell: job stopped by %d\\n" % os.WSTOPSIG(status))
+    sys.stdin.readline()
+    os.tcsetpgrp(0, job)
+    os.killpg(job, signal.SIGCONT)
+"""
+
+
+def _quoted(source: str, shell: bool) -> str:
+    return "" if shell else _PRELUDE + source
+
+
+@contextlib.contextmanager
+def on_a_terminal(source: str, shell: bool = False) -> Iterator[Driver]:
+    if shell:
+        global _SHELL
+        kept, _SHELL = _SHELL, f"SOURCE = {_PRELUDE + source!r}\n{_SHELL}"
+        try:
+            driver = Driver(source, shell=True)
+        finally:
+            _SHELL = kept
+    else:
+        driver = Driver(source)
+    try:
+        yield driver
+    finally:
+        driver.end()
+
+
+def state_of(pid: int) -> str:
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0]
+
+
+def is_gone(pid: int) -> bool:
+    return not os.path.exists(f"/proc/{pid}") or state_of(pid) in "ZX"
+
+
+# Prints its pid and its group's place, then waits.
+_CHILD = "echo child $$ .; exec sleep 60"
+
+
+def pid_of_the_child(driver: Driver) -> int:
+    driver.wait_for("child ")
+    return int(driver.wait_for(" ."))
+
+
+def test_ctrl_c_during_run_ends_the_child_and_interrupts_us() -> None:
+    """O10: without a timeout we are in one group, so both get it, as a user expects."""
+    source = f"""
+try:
+    hp.cmd("sh", "-c", {_CHILD!r}).run()
+except KeyboardInterrupt:
+    say("interrupted", in_front(), "!")
+sys.stdin.readline()
+"""
+    with on_a_terminal(source) as driver:
+        child = pid_of_the_child(driver)
+        assert os.getpgid(child) == os.getpgid(driver.pid)
+        driver.press(CTRL_C)
+        driver.wait_for("interrupted True !")
+        assert is_gone(child)
+
+
+@pytest.mark.parametrize("options", ["timeout=60", "contain=True", "timeout=60, contain=True"])
+def test_ctrl_c_during_a_limited_run_ends_the_child_and_interrupts_us(options: str) -> None:
+    """O10, gotcha:SP10: the child has a group of its own in front; its death by INT is meant for us too."""
+    source = f"""
+try:
+    hp.cmd("sh", "-c", {_CHILD!r}, {options}).run()
+except KeyboardInterrupt:
+    say("interrupted", in_front(), "!")
+sys.stdin.readline()
+"""
+    with on_a_terminal(source) as driver:
+        child = pid_of_the_child(driver)
+        assert os.getpgid(child) == os.tcgetpgrp(driver.terminal) != os.getpgid(driver.pid)
+        driver.press(CTRL_C)
+        driver.wait_for("interrupted True !")
+        assert is_gone(child)
+
+
+@pytest.mark.parametrize("options", ["", "timeout=60", "contain=True"])
+def test_ctrl_z_stops_both_and_cont_resumes_both(options: str) -> None:
+    """O10, gotcha:SP10: the shell sees us stop; after "fg" the child is in front again, and Ctrl-C reaches it."""
+    source = f"""
+try:
+    hp.cmd("sh", "-c", {_CHILD!r}, {options}).run()
+except KeyboardInterrupt:
+    say("interrupted", in_front(), "!")
+"""
+    with on_a_terminal(source, shell=True) as driver:
+        child = pid_of_the_child(driver)
+        for _ in range(2):
+            wait_until(lambda: os.tcgetpgrp(driver.terminal) == os.getpgid(child), what="the child in front")
+            driver.press(CTRL_Z)
+            driver.wait_for(f"shell: job stopped by {signal.SIGTSTP.value}")
+            wait_until(lambda: state_of(child) == "T", what="the child's stop")
+            driver.press(b"fg\n")
+            wait_until(lambda: state_of(child) == "S", what="the child's going on")
+        wait_until(lambda: os.tcgetpgrp(driver.terminal) == os.getpgid(child), what="the child in front")
+        driver.press(CTRL_C)
+        driver.wait_for("interrupted True !")
+        driver.wait_for("shell: job over 0")
+        assert is_gone(child)
+
+
+def test_the_child_of_a_limited_run_can_read_from_the_terminal() -> None:
+    """gotcha:SP10: in a background group it would be stopped by TTIN."""
+    source = """
+hp.cmd("sh", "-c", "echo ask; read x; echo got $x", timeout=60).run()
+say("done", in_front(), "!")
+say("and", sys.stdin.readline().strip(), "!")
+sys.stdin.readline()
+"""
+    with on_a_terminal(source) as driver:
+        driver.wait_for("ask")
+        driver.press(b"word\n")
+        driver.wait_for("got word")
+        driver.wait_for("done True !")
+        driver.press(b"more\n")
+        driver.wait_for("and more !")
+
+
+@pytest.mark.parametrize(
+    ("program", "options", "outcome"),
+    [
+        ("true", "timeout=60", "ExitStatus(0)"),
+        ("exit 3", "timeout=60, check=False", "ExitStatus(768)"),
+        ("exit 3", "contain=True", "CommandFailed"),
+        ("kill -KILL $$", "timeout=60", "CommandFailed"),
+        ("sleep 60", "timeout=0.2", "CommandTimeout"),
+        ("trap '' TERM HUP; sleep 60", "timeout=0.2, grace=0.1, contain=True", "CommandTimeout"),
+    ],
+)
+def test_the_terminal_is_taken_back_however_it_ends(program: str, options: str, outcome: str) -> None:
+    """O10, gotcha:SP10."""
+    source = f"""
+try:
+    what = hp.cmd("sh", "-c", {program!r}, {options}).run()
+except Exception as error:
+    what = type(error).__name__
+say("outcome", what if isinstance(what, str) else repr(what), in_front(), "!")
+sys.stdin.readline()
+"""
+    with on_a_terminal(source) as driver:
+        driver.wait_for(f"outcome {outcome} True !")
+
+
+def test_the_terminal_is_taken_back_when_the_start_fails() -> None:
+    """gotcha:SP10."""
+    source = """
+try:
+    hp.cmd("/no/such/program", timeout=60).run()
+except FileNotFoundError:
+    say("not found", in_front(), "!")
+sys.stdin.readline()
+"""
+    with on_a_terminal(source) as driver:
+        driver.wait_for("not found True !")
+
+
+def test_the_modes_of_the_terminal_are_restored_after_a_kill() -> None:
+    """gotcha:SP10: a child that switched echo off and was killed would leave the user typing blindly."""
+    source = """
+before = termios.tcgetattr(0)
+try:
+    hp.cmd("sh", "-c", "stty -echo -icanon; echo changed; sleep 60", timeout=1, grace=0.1).run()
+except TimeoutError:
+    say("restored", termios.tcgetattr(0) == before, in_front(), "!")
+sys.stdin.readline()
+"""
+    with on_a_terminal(source) as driver:
+        driver.wait_for("changed")
+        driver.wait_for("restored True True !")
+
+
+@pytest.mark.parametrize("options", ["", "timeout=60", "contain=True"])
+def test_captured_commands_never_touch_the_terminal(options: str) -> None:
+    """gotcha:SP10: we stay in front, and what is typed stays ours."""
+    source = f"""
+show = 'read x; echo "[$x]"; ps -o tpgid= -p $$ 2>/dev/null || cut -d" " -f8 /proc/$$/stat'
+answer, group = hp.cmd("sh", "-c", show, {options}).with_options(ok_codes=(0, 1)).read().split()
+say("read", answer, int(group) == os.getpgrp(), "!")
+say("capture", hp.cmd("cat", {options}).capture().stdout == "", in_front(), "!")
+say("lines", list(hp.cmd("cat", {options}).lines()), in_front(), "!")
+say("typed", sys.stdin.readline().strip(), "!")
+sys.stdin.readline()
+"""
+    with on_a_terminal(source) as driver:
+        driver.press(b"mine\n")
+        driver.wait_for("read [] True !")
+        driver.wait_for("capture True True !")
+        driver.wait_for("lines [] True !")
+        driver.wait_for("typed mine !")
+
+
+def test_ctrl_c_during_a_captured_command_ends_it() -> None:
+    """O10: we get the INT, and the exception that leaves the verb ends the child first."""
+    source = """
+try:
+    hp.cmd("sh", "-c", "echo child $$ . >/dev/tty; exec sleep 60", timeout=60).read()
+except KeyboardInterrupt:
+    say("interrupted", in_front(), "!")
+sys.stdin.readline()
+"""
+    with on_a_terminal(source) as driver:
+        child = pid_of_the_child(driver)
+        driver.press(CTRL_C)
+        driver.wait_for("interrupted True !")
+        assert is_gone(child)
+
+
+def test_a_limited_pipeline_on_the_terminal_ends_by_ctrl_c() -> None:
+    """O10, gotcha:SP10."""
+    source = f"""
+try:
+    (hp.cmd("sh", "-c", "cat") | hp.cmd("sh", "-c", {_CHILD!r})).with_options(timeout=60, grace=0.2).run()
+except KeyboardInterrupt:
+    say("interrupted", in_front(), "!")
+sys.stdin.readline()
+"""
+    with on_a_terminal(source) as driver:
+        child = pid_of_the_child(driver)
+        driver.press(CTRL_C)
+        driver.wait_for("interrupted True !")
+        assert is_gone(child)
+
+
+def test_without_a_terminal_a_limited_run_is_no_different() -> None:
+    """O10: stdin may be anything."""
+    import hornpipe as hp
+
+    assert hp.cmd("true", timeout=60).run()
+    assert hp.cmd("true", contain=True).run()

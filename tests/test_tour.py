@@ -1,0 +1,195 @@
+"""The tour passes here, and each row can fail: every tool is taken away, and replaced by an impostor."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+import pytest
+
+import hornpipe as hp
+from hornpipe.cli import tour
+
+HORNPIPE = str(Path(sysconfig.get_path("scripts"), "hornpipe"))
+ROWS = list(tour.ROWS.values())
+TOOLS = [pytest.param(row, tool, id=f"{row.name}-{tool}") for row in ROWS for tool in row.tools]
+# Their sabotage needs something else than another program.
+WITHOUT_TOOLS = {"missing-program", "call"}
+
+
+@pytest.fixture
+def tools(monkeypatch):
+    """An empty folder that is all of PATH. Not below tmp_path: other users must be able to look into it."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        originals = {tool: shutil.which(tool) for row in ROWS for tool in row.tools}
+        monkeypatch.setenv("PATH", folder)
+        yield Path(folder), originals
+
+
+def install(folder, originals, row, without=""):
+    for tool in row.tools:
+        if tool != without:
+            (folder / tool).symlink_to(originals[tool])
+
+
+def impostor(path):
+    path.write_text("#!/bin/sh\necho sabotaged\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_row_passes_with_the_tools_it_names_and_no_others(row, tools):
+    install(*tools, row)
+    outcome = tour.perform(row)
+    assert outcome.problem == ""
+    assert outcome.ok
+    assert outcome.glimpse
+
+
+@pytest.mark.parametrize(("row", "tool"), TOOLS)
+def test_a_row_fails_without_its_tool_and_names_it(row, tool, tools):
+    install(*tools, row, without=tool)
+    outcome = tour.perform(row)
+    assert not outcome.ok
+    assert f"no {tool}" in outcome.problem
+
+
+@pytest.mark.parametrize(("row", "tool"), TOOLS)
+def test_a_row_fails_when_its_tool_says_something_else(row, tool, tools):
+    install(*tools, row, without=tool)
+    impostor(tools[0] / tool)
+    outcome = tour.perform(row)
+    assert not outcome.ok, outcome.glimpse
+    assert outcome.problem
+
+
+def test_every_row_can_be_sabotaged():
+    assert {row.name for row in ROWS if not row.tools} == WITHOUT_TOOLS
+
+
+def test_the_row_of_the_missing_program_fails_when_there_is_one(tools):
+    impostor(tools[0] / "hornpipe-no-such-program")
+    assert not tour.perform(tour.ROWS["missing-program"]).ok
+
+
+def test_the_row_of_the_callable_fails_when_it_is_called_here(monkeypatch):
+    class Here:
+        def __init__(self, function, *arguments):
+            self.call = lambda: function(*arguments)
+
+        def with_options(self, **_):
+            return self
+
+    monkeypatch.setattr(hp, "fn", Here)
+    outcome = tour.perform(tour.ROWS["call"])
+    assert not outcome.ok
+    assert "this process" in outcome.problem
+
+
+def test_a_row_that_compares_nothing_fails():
+    outcome = tour.perform(tour.Row("idle", "does nothing", (), lambda judge: "all is well"))
+    assert not outcome.ok
+    assert outcome.problem == "it compared nothing"
+
+
+def test_a_row_that_breaks_is_a_failed_row_and_not_the_end_of_the_tour():
+    def broken(judge):
+        raise KeyError("x")
+
+    outcome = tour.perform(tour.Row("broken", "breaks", (), broken))
+    assert not outcome.ok
+    assert outcome.problem == "KeyError: 'x'"
+
+
+def test_every_row_says_what_it_shows_and_how_it_breaks():
+    for row in ROWS:
+        assert len(row.what) < 100, row.name
+        assert "Breaks " in row.show.__doc__, row.name
+
+
+# --- the command ---
+
+
+def hornpipe(*arguments, **options):
+    return subprocess.run(
+        [HORNPIPE, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, **options
+    )
+
+
+def test_the_whole_tour_passes():
+    done = hornpipe("tour")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line.split()[3] for line in done.stdout.splitlines() if line.startswith("ok ")] == list(tour.ROWS)
+    assert "\x1b" not in done.stdout
+
+
+def test_json_has_one_object_for_each_row():
+    done = hornpipe("tour", "--json")
+    assert done.returncode == 0, done.stdout
+    told = json.loads(done.stdout)
+    assert [entry["row"] for entry in told] == list(tour.ROWS)
+    assert all(entry["ok"] and entry["glimpse"] and entry["seconds"] >= 0 for entry in told)
+
+
+def test_the_exit_status_is_1_when_a_row_fails(tools):
+    done = hornpipe("tour", "--json", "read", "call")
+    assert done.returncode == 1
+    assert [entry["ok"] for entry in json.loads(done.stdout)] == [False, True]
+    done = hornpipe("tour", "read", "call")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "1 of 2 rows failed: read"
+
+
+def test_on_a_terminal_it_is_a_table():
+    out = hp.cmd(
+        HORNPIPE, "tour", "call", "status", pty=True, env={"TERM": "xterm", "NO_COLOR": None}, timeout=30
+    ).read()
+    assert "\x1b[" in out
+    assert "2 rows, all as they should be" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out)
+
+
+def test_a_row_that_does_not_exist_is_one_line_and_2():
+    done = hornpipe("tour", "no-such-row")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "no-such-row" in done.stderr
+    assert "pipeline" in done.stderr
+
+
+def test_an_option_that_does_not_exist_is_one_line_and_2():
+    done = hornpipe("tour", "--colour")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["tour", "--help"], ["run", "--help"]])
+def test_help_has_an_example(arguments):
+    done = hornpipe(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "hornpipe tour" in done.stdout or "Example" in done.stdout
+
+
+def test_a_reader_that_leaves_early_is_answered_with_silence():
+    """gotcha:SIG16"""
+    done = subprocess.run(
+        f"'{HORNPIPE}' tour status call read | head -n 1", shell=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith("ok ")
+
+
+@pytest.mark.parametrize("absent", ["click", "rich"])
+def test_without_the_extra_it_says_so_in_one_line(absent):
+    program = f"import sys; sys.modules[{absent!r}] = None; from hornpipe.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program, "tour"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert "pip install 'hornpipe[cli]'" in done.stderr
