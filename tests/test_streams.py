@@ -18,7 +18,8 @@ from hornpipe.testing import stubborn
 
 def gated(gate: str) -> None:
     print("one", flush=True)
-    open(gate).close()
+    with open(gate) as opened:
+        opened.read()
     print("two")
 
 

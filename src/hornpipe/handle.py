@@ -225,46 +225,60 @@ class Handle(Generic[Str]):
         With ``size``, at most so many characters of it. A line longer than the handle's
         ``line_limit`` raises ``LimitExceeded`` (a ``BufferError``).
         """
-        if self._codec.is_text and (self._decoder is not None or (size is not None and size >= 0)):
-            return self._decoded_line(-1 if size is None else size)
         wanted = -1 if size is None else size
+        if self._codec.is_text and (self._decoder is not None or self._decoded or wanted >= 0):
+            return self._decoded_line(wanted)
         while True:
             line = self._buffer.take_line(wanted)
             if line or self._buffer.ended or wanted == 0:
-                self._check_line(len(line))
+                self._check_line(line)
                 return self._codec.decode(line)
-            self._check_line(len(self._buffer))
+            self._check_begun(len(self._buffer))
             self._fill()
 
     def _decoded_line(self, size: int) -> Str:
         # After read(n) or with a size the border lies between characters, not between bytes.
-        newline = self._codec.newline
+        newline: Any = self._codec.newline
         while True:
             end = self._decoded.find(newline) + 1
-            if end and (size < 0 or end <= size):
-                break
-            if 0 <= size <= len(self._decoded):
+            if size >= 0 and (end > size or (not end and len(self._decoded) >= size)):
                 end = size
                 break
+            if end:
+                break
+            self._check_begun(len(self._decoded))
             if len(self._buffer):
                 self._decoded += self._decode_piece(self._buffer.take(-1))
             elif self._buffer.ended:
-                self._decoded += self._decode_rest(b"")
-                end = len(self._decoded)
-                break
+                rest = self._decode_rest(b"")
+                self._decoded += rest
+                if not rest:
+                    end = len(self._decoded)
+                    break
             else:
                 self._fill()
         line, self._decoded = self._decoded[:end], self._decoded[end:]
+        self._check_line(line)
         return cast(Str, line)
 
-    def _check_line(self, size: int) -> None:
+    def _check_line(self, line: Any) -> None:
         limit = self._line_limit
-        if limit is not None and size > limit + 2:
-            raise LimitExceeded(
-                f"a line of {self._name or 'the stream'} is longer than line_limit={limit} bytes",
-                limit=limit,
-                data=self._codec.decode(self._buffer.take(limit)),
-            )
+        if limit is not None and len(line) > limit:
+            cr, lf = ("\r", "\n") if isinstance(line, str) else (b"\r", b"\n")
+            if len(line.removesuffix(lf).removesuffix(cr)) > limit:
+                self._line_too_long(line[:limit] if isinstance(line, str) else self._codec.decode(line[:limit]))
+
+    def _check_begun(self, size: int) -> None:
+        # One more than the limit may still be the CR of its end.
+        if self._line_limit is not None and size > self._line_limit + 1:
+            self._line_too_long(self._decoded or self._codec.decode(self._buffer.take(self._line_limit)))
+
+    def _line_too_long(self, start: Any) -> None:
+        raise LimitExceeded(
+            f"a line of {self._name or 'the stream'} is longer than line_limit={self._line_limit} bytes",
+            limit=self._line_limit or 0,
+            data=start,
+        )
 
     def readlines(self, hint: int | None = -1) -> list[Str]:
         """All remaining lines, each with its newline; about ``hint`` characters of them if that is given."""

@@ -316,6 +316,11 @@ class Job:
             for process in self.processes:
                 if not self._wait_for_end(process):
                     self.expire()
+                if self._foreground is not None and process is self.processes[0]:
+                    status = process.poll()
+                    if status is not None and status.signal == 2:
+                        # Ctrl-C went to the group in front alone; the user meant the whole, and us.
+                        raise KeyboardInterrupt
             if any(process.expired for process in self.processes):
                 self.expire()  # a supervisor was quicker than we
             statuses = self._statuses()
@@ -347,9 +352,6 @@ class Job:
             return
         foreground, self._foreground = self._foreground, None
         foreground.take_back(restore=status is None or status.signal is not None)
-        if status is not None and status.signal == 2:
-            # Ctrl-C went to the child's group alone; the user meant us as well.
-            raise KeyboardInterrupt
 
     def _statuses(self) -> list[ExitStatus]:
         statuses = []
@@ -531,7 +533,8 @@ class Job:
 
     def kill(self, which: str | int = "KILL") -> bool:
         """Send a signal to every stage; false when none is left."""
-        return any(process.kill(which) for process in self.processes)
+        reached = [process.kill(which) for process in self.processes]
+        return True in reached
 
     def terminate(self, grace: float | None = None) -> ExitStatus | None:
         """End every stage: TERM, and KILL after ``grace`` seconds."""

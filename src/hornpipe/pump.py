@@ -141,7 +141,8 @@ class Feed:
 
     def push(self, fd: int) -> bool:
         """Write what there is room for; false when all has been written."""
-        while not self._rest:
+        if not self._rest:
+            # One piece at a time: an iterator that gives nothing for ever must not keep us from the clock.
             chunk = next(self._chunks, None)
             if chunk is None:
                 return False

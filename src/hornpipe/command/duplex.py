@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from hornpipe import pty, wait
 from hornpipe._native.buffers import ReadBuffer
@@ -174,6 +174,11 @@ class Duplex(Handle[Str]):
             data += b"\n"
         self._pending += data
         self.flush()
+        if self._decoded or self._decoder is not None:
+            answer_text: Any = self.readline()
+            if answer_text[-1:] != self._codec.newline:
+                self._no_answer(line, self._codec.encode(answer_text))
+            return cast(Str, answer_text.removesuffix("\n").removesuffix("\r"))
         buffer = self._buffer
         deadline = self._deadline if timeout is None else sooner(self._deadline, after(timeout))
         while True:
@@ -185,7 +190,7 @@ class Duplex(Handle[Str]):
             if buffer.ended:
                 self._no_answer(line, b"")
             if self._line_limit is not None:
-                self._check_line(len(buffer))
+                self._check_begun(len(buffer))
             if self._plain:
                 count = wait.fill(buffer, self._reading_from(), _READ, deadline)
                 if count is None:
@@ -210,6 +215,10 @@ class Duplex(Handle[Str]):
         """
         names: tuple[Literal["stdout", "stderr"], ...] = ("stdout", "stderr")
         decoders: dict[str, Any] = {name: self._codec.decoder() if self._codec.is_text else None for name in names}
+        if self._decoder is not None:
+            decoders["stdout"], self._decoder = self._decoder, None
+        if self._decoded:
+            yield "stdout", self._take_decoded()
         while True:
             open_ends = False
             for name, end, buffer in (

@@ -31,8 +31,10 @@ def quote(word: str | bytes) -> str:
 
 
 _RESERVED = frozenset(
-    ("!", "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in")
-    + ("select", "then", "time", "until", "while", "{", "}", "[[", "]]")
+    [
+        *("!", "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in"),
+        *("select", "then", "time", "until", "while", "{", "}", "[[", "]]"),
+    ]
 )
 
 
