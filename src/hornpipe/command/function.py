@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast
 
 from hornpipe.command.options import Given, Options, merged, recipe_of
 from hornpipe.command.quoting import brief
-from hornpipe.command.verbs import Runnable, _flush
+from hornpipe.command.verbs import Other, Runnable, _flush
 from hornpipe.errors import CommandFailed, RemoteError
 from hornpipe.fd import pipe
 from hornpipe.job import Stage
 from hornpipe.lines import BYTES, TEXT, Codec, Str, text_codec
 from hornpipe.process import Process
 from hornpipe.pump import read_some
+
+if TYPE_CHECKING:
+    from hornpipe.command.pipeline import Pipeline
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -58,7 +61,7 @@ class Function(Runnable[Str], Generic[T, Str]):
     def _copy(self, options: Given, codec: Codec[Any]) -> Any:
         return Function(self._function, self._arguments, self._keywords, options, codec)
 
-    def __or__(self, other: Runnable[Any]) -> Any:
+    def __or__(self, other: Runnable[Other]) -> Pipeline[Other]:
         from hornpipe.command.pipeline import joined
 
         return joined(self, other)

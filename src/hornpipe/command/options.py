@@ -32,7 +32,7 @@ class Options(TypedDict, total=False):
     groups: tuple[str | int, ...] | list[str | int] | None
     umask: int | None
     limits: Mapping[str, int | tuple[int, int]] | None
-    """Resource limits by their names without RLIMIT_: ``{"NOFILE": 64, "CPU": (10, 20)}``, soft or (soft, hard)."""
+    """Resource limits by their names without ``RLIMIT_``: ``{"NOFILE": 64, "CPU": (10, 20)}``, soft or (soft, hard)."""
     input: Input | None
     """Fed to its stdin while its output is read; may be endless."""
     stdin: Target | None

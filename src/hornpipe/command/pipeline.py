@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Self, TypedDict, Unpack, cast
 
 from hornpipe.command.options import WHOLE, Given
-from hornpipe.command.verbs import Runnable
+from hornpipe.command.verbs import Other, Runnable
 from hornpipe.job import Job, Stage
 from hornpipe.lines import BYTES, TEXT, Codec, Str, text_codec
 
@@ -50,7 +50,7 @@ class Pipeline(Runnable[Str]):
     def _copy(self, options: Given, codec: Codec[Any]) -> Any:
         return Pipeline(self.stages, options, codec)
 
-    def __or__(self, other: Runnable[Any]) -> Any:
+    def __or__(self, other: Runnable[Other]) -> Pipeline[Other]:
         return joined(self, other)
 
     def _stages(self) -> list[Stage]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NoReturn, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, cast
 
 from hornpipe.command.options import Given, Options, Text, merged, recipe_of
 from hornpipe.command.quoting import brief, line_of
-from hornpipe.command.verbs import Runnable, _flush
+from hornpipe.command.verbs import Other, Runnable, _flush
 from hornpipe.job import Stage, open_redirection
 from hornpipe.lines import BYTES, TEXT, Codec, Str, text_codec
 from hornpipe.process import Process
+
+if TYPE_CHECKING:
+    from hornpipe.command.pipeline import Pipeline
 
 
 class Command(Runnable[Str]):
@@ -59,7 +62,7 @@ class Command(Runnable[Str]):
     def _copy(self, options: Given, codec: Codec[Any]) -> Any:
         return Command(self.argv, options, codec, self._script)
 
-    def __or__(self, other: Runnable[Any]) -> Any:
+    def __or__(self, other: Runnable[Other]) -> Pipeline[Other]:
         from hornpipe.command.pipeline import joined
 
         return joined(self, other)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Generic, Self
+from typing import TYPE_CHECKING, Generic, Self
 
 from hornpipe import wait
 from hornpipe._native.buffers import LineReader
@@ -35,6 +35,10 @@ class Lines(LineReader, Generic[Str]):
         self._line_limit = line_limit
         self._size = _FIRST_READ
         self._over = False
+
+    if TYPE_CHECKING:
+
+        def __next__(self) -> Str: ...
 
     def __init_subclass__(cls) -> None:
         raise TypeError("Lines is not for subclassing")

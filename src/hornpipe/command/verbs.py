@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Generic, NoReturn, Self
+from typing import Any, Generic, NoReturn, Self, TypeVar
 
 from hornpipe.command.duplex import Duplex
 from hornpipe.command.options import GRACE, Given, merged
@@ -16,6 +16,9 @@ from hornpipe.lines import Codec, Str
 from hornpipe.process import Detached
 from hornpipe.pump import Keeper
 from hornpipe.status import ExitStatus
+
+Other = TypeVar("Other", bound="str | bytes")
+"""What the last stage of a pipeline speaks."""
 
 
 class Captured(Generic[Str]):
@@ -331,4 +334,4 @@ def _flush() -> None:
             pass  # not ours to report here
 
 
-__all__ = ["Captured", "Runnable"]
+__all__ = ["Captured", "Other", "Runnable"]
