@@ -172,6 +172,8 @@ class Job:
             for descriptor in temporary:
                 descriptor.close()
             self.abort()
+            for process in self.processes:
+                process.release()  # an exception that is kept must not keep their pidfds
             if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
                 recipe = self._stages[len(self.processes)].recipe
                 raise spawn_error(

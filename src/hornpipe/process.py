@@ -188,6 +188,11 @@ class Process:
             return ()
         return (self._containment.survivors() if self._containment is not None else ()) or (self.pid,)
 
+    def release(self) -> None:
+        """Let go of the pidfd of a process that is over."""
+        if self._child.status is not None:
+            self._child.close()
+
     def forget(self) -> None:
         """Nobody will wait for it: reap it in the background."""
         if not self._forgotten:

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -33,6 +34,16 @@ void child_reset_signals(void) {
     /* exec resets handlers but keeps SIG_IGN, and until the exec a handler of the parent must
      * not run here, in what may be the parent's memory: so everything goes to the default.
      * Asking first is cheaper than setting: most signals have never been touched. */
+#if defined(__x86_64__) || defined(__aarch64__)
+    /* Raw calls: glibc refuses 32 and 33, its own, which a parent that used raw calls may have left
+     * ignored. The kernel's structure begins with the handler, and SIG_DFL is 0 in all of it. */
+    unsigned long action[4];
+    for (int number = 1; number < NSIG; number++)
+        if (syscall(SYS_rt_sigaction, number, NULL, action, 8UL) == 0 && action[0] != 0) {
+            memset(action, 0, sizeof action);
+            syscall(SYS_rt_sigaction, number, action, NULL, 8UL);
+        }
+#else
     struct sigaction action;
     for (int number = 1; number < NSIG; number++)
         if (sigaction(number, NULL, &action) == 0 &&
@@ -42,6 +53,7 @@ void child_reset_signals(void) {
             sigemptyset(&action.sa_mask);
             sigaction(number, &action, NULL);
         }
+#endif
 }
 
 #ifdef SYS_getdents64

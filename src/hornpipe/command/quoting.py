@@ -39,12 +39,12 @@ _RESERVED = frozenset(
 
 
 def line_of(argv: tuple[str | bytes, ...]) -> str:
-    r"""A whole command.
+    """A whole command.
 
-    >>> line_of(("printf", "%s\n", "a b"))
-    "printf '%s\\n' 'a b'"
-    >>> line_of(("if", "A=b")), line_of(("A=b",))
-    ("'if' A=b", "'A=b'")
+    >>> print(line_of(("grep", "-e", "a b")))
+    grep -e 'a b'
+    >>> print(line_of(("if", "A=b")), line_of(("A=b",)))
+    'if' A=b 'A=b'
     """
     words = [quote(word) for word in argv]
     # In front, a shell would take these for its own.
