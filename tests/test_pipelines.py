@@ -27,7 +27,7 @@ class TestPipelines:
         """gotcha:P10"""
         mark = new_mark()
         with pytest.raises(FileNotFoundError, match="no-such-program"):
-            (hp.cmd("sh", "-c", "sleep 30; :", mark) | hp.cmd("no-such-program")).read()
+            (hp.cmd("perl", "-e", "sleep 30", mark) | hp.cmd("no-such-program")).read()
         assert not find_marked(mark)
 
     def test_a_writer_whose_reader_had_enough_succeeds(self) -> None:
