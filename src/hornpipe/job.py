@@ -337,16 +337,17 @@ class Job:
             return process.wait_for_end(self._deadline)
         supervisor = self._supervisor
         while not process.ended:
-            if not wait.one(supervisor.fileno(), wait.READ, self._deadline):
-                return False
-            if not supervisor.listen():
-                return process.wait_for_end(self._deadline)
             if supervisor.stopped_by:
-                # The child was stopped from the keyboard: so are we, and with us the shell's job.
+                # The child was stopped from the keyboard: so are we, and with us the shell's job. Looked
+                # at before waiting: the news may have come together with that of the start.
                 self._foreground.take_back(restore=True)
                 if self._foreground.stop_ourselves(supervisor.stopped_by):
                     self._foreground.lend(os.getpgid(supervisor.pid))
                 supervisor.resume()
+            if not wait.one(supervisor.fileno(), wait.READ, self._deadline):
+                return False
+            if not supervisor.listen():
+                return process.wait_for_end(self._deadline)
         return True
 
     def _release_terminal(self, status: ExitStatus | None) -> None:

@@ -92,7 +92,10 @@ class Process:
     @property
     def expired(self) -> bool:
         """Whether its supervisor ended it because its timeout was over."""
-        return self._containment is not None and self._containment.expired
+        if self._containment is None:
+            return False
+        self._containment.status()  # takes in what the supervisor has said
+        return self._containment.expired
 
     @property
     def has_pidfd(self) -> bool:
