@@ -60,7 +60,8 @@ class Descriptor:
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        if self._fd >= 0:
+            self.close()
 
 
 def above_stdio(fd: int) -> int:

@@ -118,16 +118,18 @@ class Handle(Generic[Str]):
     def _reading_from(self) -> int:
         if self._source is None:
             raise ValueError(f"{self._described()} is only for writing")
-        if self._source.closed:
-            raise ValueError(f"{self._described()} is closed")
-        return self._source.fileno()
+        try:
+            return self._source.fileno()
+        except ValueError:
+            raise ValueError(f"{self._described()} is closed") from None
 
     def _writing_to(self) -> int:
         if self._sink is None:
             raise ValueError(f"{self._described()} is only for reading")
-        if self._sink.closed:
-            raise ValueError(f"{self._described()} is closed")
-        return self._sink.fileno()
+        try:
+            return self._sink.fileno()
+        except ValueError:
+            raise ValueError(f"{self._described()} is closed") from None
 
     # --- reading ---
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,7 +16,7 @@ from hornpipe import pty, spawn, wait
 from hornpipe.errors import CommandFailed, CommandTimeout, indented, spawn_error
 from hornpipe.fd import Descriptor, pipe, widen
 from hornpipe.lines import Codec
-from hornpipe.process import AFTER_KILL, Process
+from hornpipe.process import AFTER_KILL, GRACE, Process
 from hornpipe.pump import Keeper, Pump, Sink, Tee, pieces
 from hornpipe.spawn.diagnosis import no_descriptor
 from hornpipe.spawn.recipe import Recipe
@@ -48,6 +48,9 @@ STDOUT = Redirect.STDOUT
 TAIL = Redirect.TAIL
 
 
+_UNCHANGED = (None, None, None)
+
+
 class Stage:
     """One process of a job before its start: its recipe, its redirections, its input."""
 
@@ -60,28 +63,25 @@ class Stage:
         self.pty = terminal
 
 
+WHOLE = frozenset(("timeout", "grace", "ok_codes", "check", "contain"))
+"""The options that belong to a job as a whole, and not to its stages."""
+
+
 class Terms:
     """What belongs to the whole of a job."""
 
-    __slots__ = ("check", "codec", "contain", "grace", "label", "ok_codes", "timeout")
+    timeout: float | None = None
+    grace: float = GRACE
+    ok_codes: tuple[int, ...] = (0,)
+    check: bool = True
+    contain: bool = False
 
-    def __init__(
-        self,
-        label: str,
-        codec: Codec[Any],
-        timeout: float | None,
-        grace: float,
-        ok_codes: tuple[int, ...],
-        check: bool,
-        contain: bool,
-    ) -> None:
+    def __init__(self, label: str, codec: Codec[Any], options: Mapping[str, Any]) -> None:
         self.label = label
         self.codec = codec
-        self.timeout = timeout
-        self.grace = grace
-        self.ok_codes = ok_codes
-        self.check = check
-        self.contain = contain
+        for name in options:
+            if name in WHOLE:
+                setattr(self, name, options[name])
 
 
 class Job:
@@ -90,23 +90,24 @@ class Job:
     What ``start()`` gives for a pipeline; inside, what every verb stands on.
     """
 
+    _foreground: pty.Foreground | None = None
+    _supervisor: containment.Supervisor | None = None
+    _settled = False
+    _buffer_limit: int | None = None
+    stdin: Descriptor | None = None
+    stdout: Descriptor | None = None
+    stderr: Descriptor | None = None
+    read_so_far: Callable[[], bytes] | None = None
+    """What a time-out shows of the output."""
+
     def __init__(self, stages: Sequence[Stage], terms: Terms) -> None:
         self._stages = stages
         self._terms = terms
         self._deadline = deadlines.after(terms.timeout)
         self._pump = Pump()
         self._stderr: list[Keeper | Tee | None] = [None] * len(stages)
-        self._foreground: pty.Foreground | None = None
-        self._supervisor: containment.Supervisor | None = None
-        self._settled = False
-        self._buffer_limit: int | None = None
         self.processes: list[Process] = []
         """One for each stage."""
-        self.stdin: Descriptor | None = None
-        self.stdout: Descriptor | None = None
-        self.stderr: Descriptor | None = None
-        self.read_so_far: Callable[[], bytes] | None = None
-        """What a time-out shows of the output."""
 
     @property
     def deadline(self) -> int:
@@ -145,7 +146,8 @@ class Job:
         otherwise; with stderr ``"keep"`` or ``"pipe"``. ``interactive`` hands the terminal over.
         """
         for stage in self._stages:
-            _check_open(stage)
+            if stage.redirections != _UNCHANGED or stage.recipe.pass_fds:
+                _check_open(stage)
         temporary: list[Descriptor] = []
         self._buffer_limit = buffer_limit
         try:
@@ -166,7 +168,7 @@ class Job:
                 for descriptor in temporary:
                     if descriptor is not below:
                         descriptor.close()
-                temporary = [below] if below is not None else []
+                temporary = [] if below is None else [below]
                 above = below
         except BaseException as error:
             for descriptor in temporary:
@@ -209,7 +211,8 @@ class Job:
                 terminal=terminal,
                 deadline=self._deadline,
             )
-        process.limit(terms.timeout, self._deadline, terms.grace)
+        if terms.timeout is not None:
+            process.limit(terms.timeout, self._deadline, terms.grace)
         self.processes.append(process)
 
     def _ends(
@@ -235,7 +238,6 @@ class Job:
         if stage.pty:
             ours, terminal = pty.open_pair()
             temporary.append(terminal)
-            stage.recipe.new_session = True
 
         ends: list[int | None] = [None, None, None]
         if above is not None:
@@ -313,9 +315,11 @@ class Job:
     def complete(self, early: bool = False) -> ExitStatus:
         """Move what is to be moved, wait for everything, judge."""
         try:
-            if not self._pump.run(self._deadline):
+            if self._pump.busy and not self._pump.run(self._deadline):
                 self.expire()
-            for process in self.processes:
+            # Waited for together before any is reaped: the group of a process that is gone cannot be
+            # signalled any more. One alone can be reaped at once.
+            for process in self.processes if len(self.processes) > 1 or self._foreground else ():
                 if not self._wait_for_end(process):
                     self.expire()
                 if self._foreground is not None and process is self.processes[0]:
@@ -323,13 +327,12 @@ class Job:
                     if status is not None and status.signal == 2:
                         # Ctrl-C went to the group in front alone; the user meant the whole, and us.
                         raise KeyboardInterrupt
-            if any(process.expired for process in self.processes):
-                self.expire()  # a supervisor was quicker than we
-            statuses = self._statuses()
+            statuses = self._statuses(self._deadline)
         except BaseException:
             self.abort()
             raise
-        self._release_terminal(statuses[0])
+        if self._foreground is not None:
+            self._release_terminal(statuses[0])
         return self.judge(statuses, early)
 
     def _wait_for_end(self, process: Process) -> bool:
@@ -356,11 +359,12 @@ class Job:
         foreground, self._foreground = self._foreground, None
         foreground.take_back(restore=status is None or status.signal is not None)
 
-    def _statuses(self) -> list[ExitStatus]:
+    def _statuses(self, deadline: int) -> list[ExitStatus]:
         statuses = []
         for process in self.processes:
-            status = process.wait_until(deadlines.NEVER)
-            assert status is not None
+            status = process.wait_until(deadline)
+            if status is None or process.expired:  # or a supervisor was quicker than we
+                self.expire()
             statuses.append(status)
         self._settled = True
         return statuses
@@ -398,7 +402,7 @@ class Job:
 
     def _first_failure(self, statuses: Sequence[ExitStatus]) -> int | None:
         for number, status in enumerate(statuses):
-            if status.known and status.code in self._terms.ok_codes:
+            if status.code in self._terms.ok_codes:  # a status without a code is none of them
                 continue
             # A writer whose reader had enough (`yes | head -1`) dies by PIPE: success, as a user means it.
             if status.signal == 13 and number < len(statuses) - 1:
@@ -526,7 +530,7 @@ class Job:
         except CommandTimeout:
             self.terminate()
             raise
-        statuses = self._statuses()
+        statuses = self._statuses(deadlines.NEVER)
         worst = self._first_failure(statuses)
         return statuses[-1 if worst is None else worst]
 
@@ -559,8 +563,11 @@ class Job:
 
 def _check_open(stage: Stage) -> None:
     """A closed number would be taken by the next pipe we make, and the child would be given that."""
-    given = [wanted for wanted in stage.redirections if isinstance(wanted, int)]
-    for fd in (*given, *stage.recipe.pass_fds):
+    given = stage.recipe.pass_fds
+    for wanted in stage.redirections:
+        if isinstance(wanted, int):
+            given = (*given, wanted)
+    for fd in given:
         try:
             fcntl.fcntl(fd, fcntl.F_GETFD)
         except OSError as error:
@@ -598,13 +605,13 @@ def open_redirection(wanted: Any, flags: int, temporary: list[Descriptor]) -> in
     """The descriptor that a redirection means."""
     if wanted is CLOSED:
         return spawn.SHUT
-    if wanted is NULL:
-        wanted, flags = Path(os.devnull), flags & ~(os.O_CREAT | os.O_TRUNC)
-    if isinstance(wanted, Path):
+    if isinstance(wanted, int):
+        return wanted
+    if wanted is NULL or isinstance(wanted, Path):
+        if wanted is NULL:
+            wanted, flags = os.devnull, flags & ~(os.O_CREAT | os.O_TRUNC)
         opened = Descriptor(os.open(wanted, flags | os.O_CLOEXEC, 0o666))
         temporary.append(opened)
         return opened.fileno()
-    if isinstance(wanted, int):
-        return wanted
     number: int = wanted.fileno()
     return number

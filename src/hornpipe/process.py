@@ -49,6 +49,11 @@ class Process:
     Dropped while it runs, it is reported by a ``ResourceWarning`` and reaped in the background.
     """
 
+    _forgotten = False
+    _timeout: float | None = None
+    _deadline = deadlines.NEVER
+    _grace = GRACE
+
     def __init__(
         self, child: Child, label: str, *, rung: str = "process", containment: Containment | None = None
     ) -> None:
@@ -56,10 +61,6 @@ class Process:
         self._label = label
         self._rung = rung
         self._containment = containment
-        self._forgotten = False
-        self._timeout: float | None = None
-        self._deadline = deadlines.NEVER
-        self._grace = GRACE
 
     def limit(self, timeout: float | None, deadline: int, grace: float) -> None:
         """Give it a deadline of its own, which holds at the next call that waits."""
@@ -217,7 +218,8 @@ class Process:
 
     def __del__(self) -> None:
         try:
-            forgotten = self._forgotten or self._child.poll() is not None
+            child = self._child
+            forgotten = self._forgotten or child.status is not None or child.poll() is not None
         except (AttributeError, TypeError):
             return  # a constructor that failed, or an interpreter that is going down
         try:

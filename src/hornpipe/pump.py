@@ -202,7 +202,7 @@ class Pump:
         """Move everything; false when the deadline passed first."""
         while self._sources or self._feeds:
             # Output without end is always ready, and no excuse.
-            if not self.step(deadline) or passed(deadline):
+            if not self.step(deadline) or (deadline != NEVER and passed(deadline)):
                 return not (self._sources or self._feeds)
         return True
 
@@ -215,8 +215,7 @@ class Pump:
             for fd in self._sources:
                 if not wait.one(fd, wait.READ, deadline):
                     return False
-                self._read(fd)
-                return True
+                return self._read(fd)
         wanted = [(fd, wait.READ) for fd in self._sources]
         wanted += [(fd, wait.WRITE) for fd in self._feeds]
         wanted += beside
@@ -242,7 +241,7 @@ class Pump:
                 self._end_feeds()
         return True
 
-    def _read(self, fd: int) -> None:
+    def _read(self, fd: int) -> bool:
         source, sink = self._sources[fd]
         size = self._sizes.get(fd, _FIRST_READ)
         count = sink.fill(fd, size)
@@ -254,6 +253,7 @@ class Pump:
             # the writer wait for whole pages of ours, and were slower.
             self._sizes[fd] = _BIG_READ
             widen(fd)
+        return True
 
     def _write(self, fd: int) -> None:
         _, feed = self._feeds[fd]

@@ -26,49 +26,41 @@ _running: dict[int, Child] = {}
 class Child:
     """One child process that is ours to reap. Everybody who waits gets the same status (gotcha:R3)."""
 
-    __slots__ = ("_lock", "_pidfd", "_status", "pid")
+    __slots__ = ("_lock", "pid", "pidfd", "status")
 
     def __init__(self, pid: int, pidfd: int) -> None:
         self.pid = pid
-        self._pidfd = pidfd
-        self._status: ExitStatus | None = None
+        self.pidfd = pidfd
+        """Readable once the child has ended; -1 where the system has no pidfds."""
+        self.status: ExitStatus | None = None
+        """The status, if it has been learnt yet."""
         self._lock = allocate_lock()
         _running[pid] = self
 
-    @property
-    def pidfd(self) -> int:
-        """Readable once the child has ended; -1 where the system has no pidfds."""
-        return self._pidfd
-
-    @property
-    def status(self) -> ExitStatus | None:
-        """The status, if it has been learnt yet."""
-        return self._status
-
     def poll(self) -> ExitStatus | None:
         """The status if the child has ended, reaping it; never blocks."""
-        if self._status is None:
+        if self.status is None:
             with self._lock:
-                if self._status is None:
-                    raw = _spawn.reap(self.pid, self._pidfd)
+                if self.status is None:
+                    raw = _spawn.reap(self.pid, self.pidfd)
                     if raw == _NOT_OURS:
                         self._settle(self._recover())
                     elif raw != _NOT_ENDED:
                         self._settle(ExitStatus(raw))
-        return self._status
+        return self.status
 
     def _settle(self, status: ExitStatus) -> None:
-        self._status = status
+        self.status = status
         if _running.get(self.pid) is self:
             del _running[self.pid]
 
     def _recover(self) -> ExitStatus:
         # CHLD is ignored, or somebody's waitpid(-1) was quicker. The kernel may still know: from
         # Linux 6.15 a pidfd keeps the status, from the moment it reports POLLHUP (reaped).
-        if self._pidfd >= 0:
-            raw = _spawn.lost_status(self._pidfd)
-            if raw < 0 and wait.one(self._pidfd, 0, after(0.05)):
-                raw = _spawn.lost_status(self._pidfd)
+        if self.pidfd >= 0:
+            raw = _spawn.lost_status(self.pidfd)
+            if raw < 0 and wait.one(self.pidfd, 0, after(0.05)):
+                raw = _spawn.lost_status(self.pidfd)
             if raw >= 0:
                 return ExitStatus(raw)
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
@@ -77,26 +69,26 @@ class Child:
 
     def ended(self) -> bool:
         """Whether it has ended, without reaping it."""
-        if self._status is not None:
+        if self.status is not None:
             return True
-        if self._pidfd >= 0:
-            return bool(wait.one(self._pidfd, wait.READ, 0))
+        if self.pidfd >= 0:
+            return bool(wait.one(self.pidfd, wait.READ, 0))
         return wait.child(self.pid, 0) is not False
 
     def wait_for_end(self, deadline: int) -> bool:
         """Wait until it has ended, without reaping it: its number and its group stay its own."""
-        if self._status is not None:
+        if self.status is not None:
             return True
-        if self._pidfd >= 0:
-            return bool(wait.one(self._pidfd, wait.READ, deadline))
+        if self.pidfd >= 0:
+            return bool(wait.one(self.pidfd, wait.READ, deadline))
         return wait.child(self.pid, deadline) is not False
 
     def wait(self, deadline: int) -> ExitStatus | None:
         """Wait for the status; ``None`` when the deadline passed first."""
-        while self.poll() is None:
-            if not self.wait_for_end(deadline):
-                return self.poll()
-        return self._status
+        while self.wait_for_end(deadline):
+            if self.poll() is not None:
+                return self.status
+        return self.poll()
 
     def signal(self, number: int, group: bool = False) -> bool:
         """Send a signal to it (or to the group it leads); false when there is nobody left.
@@ -105,15 +97,15 @@ class Child:
         unreaped child keeps its number, and its group's.
         """
         with self._lock:
-            if self._status is not None:
+            if self.status is not None:
                 return False
             try:
                 if group:
-                    if self._pidfd < 0 and wait.child(self.pid, 0) is None:
+                    if self.pidfd < 0 and wait.child(self.pid, 0) is None:
                         return False
                     os.killpg(self.pid, number)
-                elif self._pidfd >= 0:
-                    _spawn.send_signal(self._pidfd, number)
+                elif self.pidfd >= 0:
+                    _spawn.send_signal(self.pidfd, number)
                 elif wait.child(self.pid, 0) is None:
                     return False  # reaped by a stranger: the number may be anybody's by now
                 else:
@@ -124,7 +116,7 @@ class Child:
 
     def close(self) -> None:
         """Let go of the pidfd: nobody will wait for it or signal it any more."""
-        pidfd, self._pidfd = self._pidfd, -1
+        pidfd, self.pidfd = self.pidfd, -1
         if pidfd >= 0:
             os.close(pidfd)
 

@@ -19,6 +19,8 @@ cdef extern from *:
     #include <sys/mman.h>
     #include <unistd.h>
 
+    #define LONGEST_QUESTION 4095 /* with its newline it is written whole or not at all: PIPE_BUF */
+
     /* Memory of this size is filled once and kept: huge pages spare one page fault per 4 KiB,
      * which is most of the time that a big capture takes. The advice goes to the whole of malloc's
      * mapping (its header lies 16 bytes before the object): for a part of it the kernel would split
@@ -37,6 +39,8 @@ cdef extern from *:
     """
     void ask_for_huge_pages(char *) nogil
     Py_ssize_t read_bytes "read"(int, void *, size_t) nogil
+    Py_ssize_t write_bytes "write"(int, const void *, size_t) nogil
+    enum: LONGEST_QUESTION
     short POLLIN
 
 cdef extern from "Python.h":
@@ -45,6 +49,7 @@ cdef extern from "Python.h":
     char *bytes_start "PyBytes_AS_STRING"(PyObject *)
     object PyErr_SetFromErrno(object)
     int PyErr_CheckSignals() except -1
+    const char *PyUnicode_AsUTF8AndSize(object, Py_ssize_t *) except NULL
 
 WOULD_BLOCK = -1
 
@@ -205,6 +210,9 @@ cdef class ReadBuffer:
 
     def fill(self, int fd, size_t size):
         """One read(2) of at most ``size`` bytes: the count, 0 at the end, -1 when it would block."""
+        return self.read_into(fd, size)
+
+    cdef Py_ssize_t read_into(self, int fd, size_t size) except -2:
         cdef Py_ssize_t count
         self.make_room(size)
         count = read_some(fd, self.memory + self.end, size)
@@ -226,7 +234,55 @@ cdef class ReadBuffer:
             return None
         if ready == -32768:
             return ready
-        return self.fill(fd, size)
+        return self.read_into(fd, size)
+
+    def exchange(self, object line, bint text, int sink, int source, size_t size, long long deadline):
+        """Writes a line (its newline is added if it lacks one) and reads one: ``(answer, taken)``.
+
+        Both are bytes, or UTF-8 if ``text``; the answer is without LF or CR LF. It is None when this
+        cannot be done in one go: the line is long or of the wrong kind, not all of it was ``taken``, or the
+        wait ended without a line. What is missing is then for the caller to do.
+        """
+        cdef char out[LONGEST_QUESTION + 1]
+        cdef const char *start
+        cdef Py_ssize_t length = 0, count
+        cdef short ready
+        if text and isinstance(line, str):
+            try:
+                start = PyUnicode_AsUTF8AndSize(line, &length)
+            except UnicodeEncodeError:
+                return None, 0
+        elif not text and isinstance(line, bytes):
+            start, length = PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line)
+        else:
+            return None, 0
+        if length > LONGEST_QUESTION:
+            return None, 0
+        memcpy(out, start, length)
+        if length == 0 or out[length - 1] != b'\n':
+            out[length] = b'\n'
+            length += 1
+        count = write_bytes(sink, out, length)
+        if count != length:
+            return None, count if count > 0 else 0
+        while True:
+            length = self.line_size()
+            if length:
+                start = self.memory + self.start
+                self.start += length
+                self.scanned = self.start
+                length -= 1
+                if length and start[length - 1] == b'\r':
+                    length -= 1
+                if text:
+                    return PyUnicode_DecodeUTF8(start, length, b"surrogateescape"), count
+                return PyBytes_FromStringAndSize(start, length), count
+            if self.ended:
+                return None, count
+            ready = wait_fd(source, POLLIN, deadline, -1)
+            if ready == 0 or ready <= -32767:
+                return None, count
+            self.read_into(source, size)
 
     def append(self, const unsigned char[::1] data):
         """Adds a copy of ``data``, as if it had been read."""

@@ -52,8 +52,10 @@ class Duplex(Handle[Str]):
         self._terminal = terminal
         self._line_begun = b""
         self._over = False
-        # What a single reader needs no more than: nothing but stdout to serve.
+        # Nothing but stdout to serve; and then a question with its answer can be one native call.
         self._plain = errors is None and not job.pump.busy
+        simple_codec = codec.native or not codec.is_text
+        self._simple = self._plain and simple_codec and not terminal and line_limit is None
         buffer = self._buffer  # and not self: a cycle would leave our end to the collector
         job.read_so_far = lambda: buffer.peek(_SHOWN)
 
@@ -169,10 +171,20 @@ class Duplex(Handle[Str]):
         ...     bc.ask("6 * 7")
         '42'
         """
+        deadline = self._deadline if timeout is None else sooner(self._deadline, after(timeout))
+        taken = 0
+        if self._simple and not (self._pending or self._decoder or self._decoded):
+            # Nearly always the whole of it; what has not been done then is done below.
+            answer: Str | None
+            to, source = self._writing_to(), self._reading_from()
+            answer, taken = self._buffer.exchange(line, self._codec.native, to, source, _READ, deadline)
+            self._taken += taken
+            if answer is not None:
+                return answer
         data = self._codec.encode(line)
         if data[-1:] != b"\n":
             data += b"\n"
-        self._pending += data
+        self._pending += data[taken:]
         self.flush()
         if self._decoded or self._decoder is not None:
             answer_text: Any = self.readline()
@@ -180,13 +192,12 @@ class Duplex(Handle[Str]):
                 self._no_answer(line, self._codec.encode(answer_text))
             return cast(Str, answer_text.removesuffix("\n").removesuffix("\r"))
         buffer = self._buffer
-        deadline = self._deadline if timeout is None else sooner(self._deadline, after(timeout))
         while True:
-            answer = buffer.take_line(-1)
-            if answer:
-                if answer[-1:] == b"\n":
-                    return self._codec.decode(answer[: -2 if answer[-2:-1] == b"\r" else -1])
-                self._no_answer(line, answer)
+            read = buffer.take_line(-1)
+            if read:
+                if read[-1:] == b"\n":
+                    return self._codec.decode(read[: -2 if read[-2:-1] == b"\r" else -1])
+                self._no_answer(line, read)
             if buffer.ended:
                 self._no_answer(line, b"")
             if self._line_limit is not None:

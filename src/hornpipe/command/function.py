@@ -47,7 +47,7 @@ class Function(Runnable[Str], Generic[T, Str]):
 
     def with_options(self, **options: Unpack[Options]) -> Self:
         """The same with other options."""
-        return self._with(cast("dict[str, Any]", options))
+        return self._with(options)
 
     def as_bytes(self) -> Function[T, bytes]:
         """The same, with bytes in its pipes."""

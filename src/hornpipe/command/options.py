@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, TypedDict
 
 from hornpipe.deadline import check_timeout
-from hornpipe.job import STDOUT, TAIL, Redirect
-from hornpipe.process import GRACE
+from hornpipe.job import STDOUT, TAIL, WHOLE, Redirect
 from hornpipe.spawn.recipe import Ids, Recipe, find_ids
 
 Text = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -61,9 +60,6 @@ class Options(TypedDict, total=False):
     """The longest line."""
 
 
-WHOLE = frozenset(("timeout", "grace", "ok_codes", "check", "contain"))
-"""What belongs to a pipeline as a whole, and not to its stages."""
-
 _NAMES = frozenset(Options.__annotations__)
 
 
@@ -71,10 +67,13 @@ Given = dict[str, Any]
 """Options as they are kept: checked, and without a ``None``."""
 
 
-def merged(old: Given, new: Mapping[str, Any]) -> Given:
+def merged(old: Given, new: Mapping[str, object]) -> Given:
     """The options with ``new`` on top: checked, ``env`` merged, ``None`` back to the default."""
+    if not new:
+        return old
     check(new)
     result: Given = dict(old)
+    value: Any
     for name, value in new.items():
         if value is None:
             result.pop(name, None)
@@ -244,6 +243,8 @@ def limits_of(limits: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:
 
 def recipe_of(label: str, argv: tuple[str | bytes, ...], options: Given, function: Any = None) -> Recipe:
     """What the spawn room needs. ``SpawnError`` for a user or group that does not exist."""
+    if not options:
+        return Recipe(label, argv, function=function)
     ids: Ids | None = None
     if "user" in options or "group" in options or "groups" in options:
         groups = options.get("groups")
@@ -258,9 +259,9 @@ def recipe_of(label: str, argv: tuple[str | bytes, ...], options: Given, functio
         ids=ids,
         umask=options.get("umask"),
         limits=limits_of(options["limits"]) if "limits" in options else (),
-        new_session=options.get("new_session", False),
+        new_session=options.get("new_session", False) or options.get("pty", False),
         pass_fds=tuple(options.get("pass_fds", ())),
     )
 
 
-__all__ = ["GRACE", "WHOLE", "Given", "Options", "Text", "check", "merged", "recipe_of"]
+__all__ = ["WHOLE", "Given", "Options", "Text", "check", "merged", "recipe_of"]

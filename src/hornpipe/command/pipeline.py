@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self, TypedDict, Unpack, cast
+from typing import Any, Self, TypedDict, Unpack
 
 from hornpipe.command.options import WHOLE, Given
 from hornpipe.command.verbs import Other, Runnable
@@ -37,7 +37,7 @@ class Pipeline(Runnable[Str]):
         for name in options:
             if name not in WHOLE:
                 raise TypeError(f"{name} belongs to a stage of the pipeline, not to the whole; give it to cmd()")
-        return self._with(cast("dict[str, Any]", options))
+        return self._with(options)
 
     def as_bytes(self) -> Pipeline[bytes]:
         """The same, speaking bytes."""

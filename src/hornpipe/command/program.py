@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 from hornpipe.command.options import Given, Options, Text, merged, recipe_of
 from hornpipe.command.quoting import brief, line_of
@@ -34,8 +34,8 @@ class Command(Runnable[Str]):
         codec: Codec[Str],
         script: str | None = None,
     ) -> None:
-        self._put(argv=argv, _options=options, _codec=codec, _script=script)
-        self._put(_line=line_of(argv) if script is None else script)
+        line = line_of(argv) if script is None else script
+        self._put(argv=argv, _options=options, _codec=codec, _script=script, _line=line)
 
     def with_options(self, **options: Unpack[Options]) -> Self:
         """The same with other options; ``env`` is merged, ``None`` goes back to the default.
@@ -44,7 +44,7 @@ class Command(Runnable[Str]):
         >>> hp.cmd("make").with_options(timeout=60)
         cmd('make', timeout=60)
         """
-        return self._with(cast("dict[str, Any]", options))
+        return self._with(options)
 
     def as_bytes(self) -> Command[bytes]:
         r"""The same, speaking bytes.
@@ -111,8 +111,7 @@ class Command(Runnable[Str]):
             ends[2] = ends[1] if ends[1] is not None else 1
         candidates = recipe.candidates()
         plan = spawn.plan_of(recipe, (ends[0], ends[1], ends[2]), group=False, terminal=-1, foreground=-1)
-        argv = [os.fsencode(argument) for argument in recipe.argv]
-        error, step, which = plan.replace(candidates, argv, recipe.environment_list())
+        error, step, which = plan.replace(candidates, recipe.arguments, recipe.environment_list())
         raise failure(recipe, error, step, which, candidates)
 
     def __eq__(self, other: object) -> bool:
@@ -144,6 +143,8 @@ class Command(Runnable[Str]):
 
 def argument(value: object, place: int) -> str | bytes:
     """One argument, checked."""
+    if type(value) is str and value.isascii() and value and "\0" not in value:
+        return value  # nearly all of them
     made = value if isinstance(value, str | bytes) else None
     if isinstance(value, os.PathLike):
         made = os.fspath(value)
@@ -178,8 +179,8 @@ def cmd(program: Text, *arguments: Text, **options: Unpack[Options]) -> Command[
     >>> print(hp.cmd("echo", "a b"))
     echo 'a b'
     """
-    argv = tuple(argument(value, place) for place, value in enumerate((program, *arguments)))
-    return Command(argv, merged({}, cast("dict[str, Any]", options)), TEXT)
+    argv = tuple([argument(value, place) for place, value in enumerate((program, *arguments))])
+    return Command(argv, merged({}, options), TEXT)
 
 
 def sh(script: str, **options: Unpack[Options]) -> Command[str]:
@@ -196,4 +197,4 @@ def sh(script: str, **options: Unpack[Options]) -> Command[str]:
     line = argument(script, 1)
     if not script.strip():
         raise ValueError("the shell's line is empty")
-    return Command(("/bin/sh", "-c", line), merged({}, cast("dict[str, Any]", options)), TEXT, script)
+    return Command(("/bin/sh", "-c", line), merged({}, options), TEXT, script)

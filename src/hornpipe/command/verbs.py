@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
 from hornpipe.command.duplex import Duplex
-from hornpipe.command.options import GRACE, Given, merged
+from hornpipe.command.options import Given, merged
 from hornpipe.command.quoting import brief
 from hornpipe.command.streams import Lines, Reader, Writer
 from hornpipe.errors import LimitExceeded
@@ -65,8 +66,7 @@ class Runnable(Generic[Str]):
         raise AttributeError(f"a {type(self).__name__} is a description and does not change")
 
     def _put(self, **fields: object) -> None:
-        for name, value in fields.items():
-            object.__setattr__(self, name, value)
+        self.__dict__.update(fields)
 
     # --- what each kind says of itself ---
 
@@ -82,26 +82,14 @@ class Runnable(Generic[Str]):
     def _copy(self, options: Given, codec: Codec[Any]) -> Any:
         raise NotImplementedError
 
-    def _with(self, options: dict[str, Any]) -> Self:
+    def _with(self, options: Mapping[str, object]) -> Self:
         made: Self = self._copy(merged(self._options, options), self._codec)
         return made
 
     # --- the job ---
 
     def _job(self) -> Job:
-        options = self._options
-        return Job(
-            self._stages(),
-            Terms(
-                brief(str(self)),
-                self._codec,
-                options.get("timeout"),
-                options.get("grace", GRACE),
-                tuple(options.get("ok_codes", (0,))),
-                options.get("check", True),
-                options.get("contain", False),
-            ),
-        )
+        return Job(self._stages(), Terms(brief(str(self)), self._codec, self._options))
 
     def _refuse(self, verb: str, *names: str) -> None:
         """Options that a verb cannot honour are refused, not ignored."""
@@ -293,19 +281,7 @@ class Runnable(Generic[Str]):
         for stage in stages:
             if repr(stage.redirections[2]) == "TAIL":
                 raise ValueError(f"{verb}() has nobody to read stderr=TAIL")
-        options = self._options
-        job = Job(
-            stages,
-            Terms(
-                brief(str(self)),
-                self._codec,
-                options.get("timeout"),
-                options.get("grace", GRACE),
-                tuple(options.get("ok_codes", (0,))),
-                options.get("check", True),
-                options.get("contain", False),
-            ),
-        )
+        job = Job(stages, Terms(brief(str(self)), self._codec, self._options))
         try:
             job.start(stdin="null" if verb == "background" else "inherit")
         finally:

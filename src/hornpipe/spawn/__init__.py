@@ -29,7 +29,9 @@ _RETRIES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 
 def moves_of(ends: Ends, pass_fds: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     """Which of our descriptors becomes which of the child's."""
-    moves = tuple((end, number) for number, end in enumerate(ends) if end is not None)
+    if ends == (None, None, None) and not pass_fds:
+        return ()
+    moves = tuple([(end, number) for number, end in enumerate(ends) if end is not None])
     return moves + tuple((fd, fd) for fd in pass_fds) if pass_fds else moves
 
 
@@ -78,7 +80,7 @@ def launch(recipe: Recipe, plan: _spawn.Plan, deadline: int, argv: list[bytes] |
     if not candidates:
         raise failure(recipe, errno.ENOENT, EXEC, 0, [])
     if argv is None:
-        argv = [os.fsencode(argument) for argument in recipe.argv]
+        argv = recipe.arguments
     environment = recipe.environment_list()
     retries = iter(_RETRIES)
     while True:

@@ -33,6 +33,7 @@ class Recipe:
     """One process to be: a program with its arguments, or a callable; and its circumstances."""
 
     __slots__ = (
+        "arguments",
         "argv",
         "cwd",
         "environment",
@@ -63,6 +64,8 @@ class Recipe:
     ) -> None:
         self.label = label
         self.argv = argv
+        self.arguments = [os.fsencode(argument) for argument in argv]
+        """``argv`` for execve(2)."""
         self.function = function
         self.cwd = None if cwd is None else os.fsencode(cwd)
         self.ids = ids
@@ -70,7 +73,7 @@ class Recipe:
         self.limits = limits
         self.new_session = new_session
         self.pass_fds = pass_fds
-        self.environment = _environment(env, env_base, ids)
+        self.environment = None if env is None and env_base == "inherit" else _environment(env, env_base, ids)
         """``None`` means ours as it is at the start."""
 
     def path(self) -> bytes:
@@ -87,7 +90,7 @@ class Recipe:
 
     def candidates(self) -> list[bytes]:
         """The files that the program's name may mean, all absolute or relative to *our* directory."""
-        program = os.fsencode(self.argv[0])
+        program = self.arguments[0]
         if b"/" in program:
             # cwd= is where the program works, not where it is looked for: a relative name means
             # what it means to the caller.
@@ -109,9 +112,7 @@ class Recipe:
         return found
 
 
-def _environment(env: Mapping[Any, Any] | None, base: str, ids: Ids | None) -> dict[bytes, bytes] | None:
-    if env is None and base == "inherit":
-        return None
+def _environment(env: Mapping[Any, Any] | None, base: str, ids: Ids | None) -> dict[bytes, bytes]:
     if base == "minimal":
         made = _minimal(ids)
     else:
