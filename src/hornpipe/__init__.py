@@ -11,36 +11,38 @@ The rooms, each of which imports only from those above it:
     job  command                             one to n processes; the verbs
 """
 
-from hornpipe.command import (
-    Captured,
-    Command,
-    Duplex,
-    Function,
-    Lines,
-    Options,
-    Pipeline,
-    Reader,
-    Runnable,
-    Writer,
-    cmd,
-    fn,
-    sh,
-)
-from hornpipe.errors import (
-    CommandFailed,
-    CommandTimeout,
-    ForkWarning,
-    LimitExceeded,
-    NoAnswer,
-    ReaderGone,
-    RemoteError,
-    SpawnError,
-)
-from hornpipe.handle import Handle
-from hornpipe.job import CLOSED, NULL, STDOUT, TAIL, Job
-from hornpipe.lines import Head, Tail
-from hornpipe.process import Detached, Process
-from hornpipe.status import ExitStatus
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # what a checker sees; at run time each name is looked up at its first use
+    from hornpipe.command import (
+        Captured,
+        Command,
+        Duplex,
+        Function,
+        Lines,
+        Options,
+        Pipeline,
+        Reader,
+        Runnable,
+        Writer,
+        cmd,
+        fn,
+        sh,
+    )
+    from hornpipe.errors import (
+        CommandFailed,
+        CommandTimeout,
+        ForkWarning,
+        LimitExceeded,
+        NoAnswer,
+        ReaderGone,
+        RemoteError,
+        SpawnError,
+    )
+    from hornpipe.handle import Handle
+    from hornpipe.job import CLOSED, NULL, STDOUT, TAIL, Job
+    from hornpipe.lines import Head, Tail
+    from hornpipe.process import Detached, Process
+    from hornpipe.status import ExitStatus
 
 __version__ = "0.1.0"
 
@@ -78,3 +80,63 @@ __all__ = [
     "fn",
     "sh",
 ]
+
+_ROOMS = {
+    "command": (
+        "Captured",
+        "Command",
+        "Duplex",
+        "Function",
+        "Lines",
+        "Options",
+        "Pipeline",
+        "Reader",
+        "Runnable",
+        "Writer",
+        "cmd",
+        "fn",
+        "sh",
+    ),
+    "errors": (
+        "CommandFailed",
+        "CommandTimeout",
+        "ForkWarning",
+        "LimitExceeded",
+        "NoAnswer",
+        "ReaderGone",
+        "RemoteError",
+        "SpawnError",
+    ),
+    "handle": ("Handle",),
+    "job": (
+        "CLOSED",
+        "NULL",
+        "STDOUT",
+        "TAIL",
+        "Job",
+    ),
+    "lines": (
+        "Head",
+        "Tail",
+    ),
+    "process": (
+        "Detached",
+        "Process",
+    ),
+    "status": ("ExitStatus",),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """A room is opened when something of it is first used: who wants sockets does not pay for terminals."""
+    room = _ROOM_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(__import__(f"hornpipe.{room}", fromlist=[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

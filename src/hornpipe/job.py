@@ -7,10 +7,8 @@ import fcntl
 import os
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from hornpipe import contain as containment
 from hornpipe import deadline as deadlines
 from hornpipe import pty, spawn, wait
 from hornpipe.errors import CommandFailed, CommandTimeout, indented, spawn_error
@@ -21,6 +19,9 @@ from hornpipe.pump import Keeper, Pump, Sink, Tee, pieces
 from hornpipe.spawn.diagnosis import no_descriptor
 from hornpipe.spawn.recipe import Recipe
 from hornpipe.status import ExitStatus
+
+if TYPE_CHECKING:
+    from hornpipe.contain import Supervisor
 
 KEPT_OF_STDERR = 8192
 """Bytes of stderr that ``TAIL`` keeps."""
@@ -91,7 +92,7 @@ class Job:
     """
 
     _foreground: pty.Foreground | None = None
-    _supervisor: containment.Supervisor | None = None
+    _supervisor: Supervisor | None = None
     _settled = False
     _buffer_limit: int | None = None
     stdin: Descriptor | None = None
@@ -192,6 +193,8 @@ class Job:
         lent = self._foreground is not None and number == 0  # the stage that reads from it
         foreground = self._foreground.fd if lent and self._foreground is not None else -1
         if terms.contain or lent:
+            from hornpipe import contain as containment
+
             process, supervisor = containment.start(
                 recipe,
                 ends,
@@ -607,7 +610,7 @@ def open_redirection(wanted: Any, flags: int, temporary: list[Descriptor]) -> in
         return spawn.SHUT
     if isinstance(wanted, int):
         return wanted
-    if wanted is NULL or isinstance(wanted, Path):
+    if wanted is NULL or isinstance(wanted, os.PathLike):
         if wanted is NULL:
             wanted, flags = os.devnull, flags & ~(os.O_CREAT | os.O_TRUNC)
         opened = Descriptor(os.open(wanted, flags | os.O_CLOEXEC, 0o666))

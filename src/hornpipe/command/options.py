@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import IO, Any, Literal, TypedDict
 
 from hornpipe.deadline import check_timeout
@@ -12,7 +11,7 @@ from hornpipe.job import STDOUT, TAIL, WHOLE, Redirect
 from hornpipe.spawn.recipe import Ids, Recipe, find_ids
 
 Text = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-Target = Redirect | Path | int | IO[Any]
+Target = Redirect | os.PathLike[str] | os.PathLike[bytes] | int | IO[Any]
 Input = str | bytes | bytearray | memoryview | Iterable[str] | Iterable[bytes] | IO[Any]
 
 
@@ -131,7 +130,7 @@ def _stream(name: str, value: Any) -> None:
     if isinstance(value, Redirect):
         if value in (STDOUT, TAIL) and name != "stderr":
             raise ValueError(f"{name}={value!r}: only stderr can go there")
-    elif isinstance(value, bool) or not (isinstance(value, int | Path) or hasattr(value, "fileno")):
+    elif isinstance(value, bool) or not (isinstance(value, int | os.PathLike) or hasattr(value, "fileno")):
         raise TypeError(f"{name} must be a Path, a descriptor, an open file, NULL or CLOSED, not {value!r}")
     elif isinstance(value, int) and value < 0:
         raise ValueError(f"{name}={value}: there is no such descriptor")
