@@ -1,9 +1,11 @@
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from typing_extensions import Buffer
 
 WOULD_BLOCK: int
+
+T = TypeVar("T", bound=type[LineReader])
 
 class ByteSink:
     used: int
@@ -29,3 +31,5 @@ class LineReader(ReadBuffer):
     def __init__(self, text: bool = False, limit: int = -1, decode: Callable[[bytes], Any] | None = None) -> None: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> Any: ...
+
+def iterated_natively(cls: T) -> T: ...

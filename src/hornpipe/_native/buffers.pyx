@@ -49,6 +49,8 @@ cdef extern from "Python.h":
     char *bytes_start "PyBytes_AS_STRING"(PyObject *)
     object PyErr_SetFromErrno(object)
     int PyErr_CheckSignals() except -1
+    ctypedef struct PyTypeObject:
+        void *tp_iternext
     const char *PyUnicode_AsUTF8AndSize(object, Py_ssize_t *) except NULL
 
 WOULD_BLOCK = -1
@@ -388,3 +390,13 @@ cdef class LineReader(ReadBuffer):
             if self.form == 1:
                 return PyUnicode_DecodeUTF8(line, size, b"surrogateescape")
             return self.decode(PyBytes_FromStringAndSize(line, size))
+
+
+def iterated_natively(type cls):
+    """A decorator for subclasses of LineReader that leave ``__next__`` alone.
+
+    The interpreter gives them a slot that looks ``__next__`` up for every line, which costs as much
+    as making the line; this puts ours back.
+    """
+    (<PyTypeObject *>cls).tp_iternext = (<PyTypeObject *>LineReader).tp_iternext
+    return cls

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, Self
 
 from hornpipe import wait
-from hornpipe._native.buffers import LineReader
+from hornpipe._native.buffers import LineReader, iterated_natively
 from hornpipe.deadline import after, passed, sooner
 from hornpipe.errors import LimitExceeded, ReaderGone
 from hornpipe.fd import Descriptor, widen
@@ -19,6 +19,7 @@ _LONGEST_READ = 256 * 1024
 _SHOWN = 4096
 
 
+@iterated_natively
 class Lines(LineReader, Generic[Str]):
     """The lines of a command's output without their terminators, each as soon as it is whole.
 
