@@ -226,6 +226,7 @@ class TestWhatCannotStart:
         """gotcha:SP1."""
         source = """
             import resource, os, hornpipe as hp
+            hp.cmd  # loaded while Python's own files can still be read
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             os.setresgid(54321, 54321, 54321)
             os.setresuid(54321, 54321, 54321)

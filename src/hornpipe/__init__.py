@@ -5,7 +5,7 @@ The rooms, each of which imports only from those above it:
     _native                                  system calls that Python lacks
     names  status  errors  deadline  lines   data and pure logic
     wait                                     the one place that blocks
-    fd  handle  pump                         descriptors, file objects, bytes on the move
+    fd  signals  handle  pump                         descriptors, file objects, bytes on the move
     reaper  process  spawn                   children: who owns them, how they start
     contain  pty                             their bounds, their terminals
     job  command                             one to n processes; the verbs
@@ -13,6 +13,8 @@ The rooms, each of which imports only from those above it:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # what a checker sees; at run time each name is looked up at its first use
+    from hornpipe import signals as signals
+    from hornpipe.alarms import alarm
     from hornpipe.command import (
         Captured,
         Command,
@@ -36,12 +38,14 @@ if TYPE_CHECKING:  # what a checker sees; at run time each name is looked up at 
         NoAnswer,
         ReaderGone,
         RemoteError,
+        SignalWarning,
         SpawnError,
     )
     from hornpipe.handle import Handle
     from hornpipe.job import CLOSED, NULL, STDOUT, TAIL, Job
     from hornpipe.lines import Head, Tail
     from hornpipe.process import Detached, Process
+    from hornpipe.signals import SIG, Foreign, Immediate, Signal, Watch, alive, kill, watch
     from hornpipe.status import ExitStatus
 
 __version__ = "0.1.0"
@@ -49,6 +53,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CLOSED",
     "NULL",
+    "SIG",
     "STDOUT",
     "TAIL",
     "Captured",
@@ -58,10 +63,12 @@ __all__ = [
     "Detached",
     "Duplex",
     "ExitStatus",
+    "Foreign",
     "ForkWarning",
     "Function",
     "Handle",
     "Head",
+    "Immediate",
     "Job",
     "LimitExceeded",
     "Lines",
@@ -73,15 +80,24 @@ __all__ = [
     "ReaderGone",
     "RemoteError",
     "Runnable",
+    "Signal",
+    "SignalWarning",
     "SpawnError",
     "Tail",
+    "Watch",
     "Writer",
+    "alarm",
+    "alive",
     "cmd",
     "fn",
+    "kill",
     "sh",
+    "signals",
+    "watch",
 ]
 
 _ROOMS = {
+    "alarms": ("alarm",),
     "command": (
         "Captured",
         "Command",
@@ -98,6 +114,7 @@ _ROOMS = {
         "sh",
     ),
     "errors": (
+        "SignalWarning",
         "CommandFailed",
         "CommandTimeout",
         "ForkWarning",
@@ -123,13 +140,18 @@ _ROOMS = {
         "Detached",
         "Process",
     ),
+    "signals": ("SIG", "Foreign", "Immediate", "Signal", "Watch", "alive", "kill", "watch"),
     "status": ("ExitStatus",),
 }
+_OPEN = {"signals"}
+"""Rooms that are part of the face themselves."""
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
     """A room is opened when something of it is first used: who wants sockets does not pay for terminals."""
+    if name in _OPEN:
+        return __import__(f"hornpipe.{name}", fromlist=["*"])
     room = _ROOM_OF.get(name)
     if room is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

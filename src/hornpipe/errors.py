@@ -248,6 +248,10 @@ class RemoteError(_Facts):
         return f"{self.type_name}: {self.text}\n\nin the child:\n{self.traceback.rstrip()}"
 
 
+class SignalWarning(RuntimeWarning):
+    """A handler or watch of ours was replaced by somebody else."""
+
+
 class ForkWarning(RuntimeWarning):
     """A Python callable was forked while other threads were alive."""
 

@@ -29,6 +29,9 @@ def _table() -> tuple[dict[str, int], dict[int, str]]:
 
 _NUMBERS, _NAMES = _table()
 
+SIGNALS = dict(sorted(_NAMES.items()))
+"""Every signal of this system: number and canonical name."""
+
 
 def signal_number(which: str | int) -> int:
     """The number of a signal given by name or number.

@@ -15,6 +15,7 @@ from typing import Any
 from hornpipe import wait
 from hornpipe._native import spawn as _spawn
 from hornpipe.deadline import NEVER, after
+from hornpipe.endings import endings
 from hornpipe.fd import Descriptor, nonblocking, pipe
 from hornpipe.status import ExitStatus
 
@@ -122,6 +123,25 @@ class Child:
 
     def __del__(self) -> None:
         self.close()
+
+
+def end_all(grace: float = 1.0) -> None:
+    """End the children that somebody holds: TERM, then KILL after ``grace`` seconds; those in the background stay.
+
+    >>> end_all()
+    """
+    held = [child for child in list(_running.values()) if child not in _dropped and child.poll() is None]
+    for child in held:
+        child.signal(signal.SIGTERM)
+        child.signal(signal.SIGCONT)
+    limit = after(grace)
+    for child in held:
+        if child.wait(limit) is None:
+            child.signal(signal.SIGKILL)
+            child.wait(after(0.05))
+
+
+endings.append(end_all)
 
 
 def reap_strangers() -> int:

@@ -8,6 +8,7 @@ can: their exceptions come out of the call, otherwise it goes on with the time i
 from __future__ import annotations
 
 import select
+from collections.abc import Iterable
 
 from hornpipe._native import wait as _wait
 from hornpipe._native.buffers import ByteSink, ReadBuffer
@@ -70,6 +71,11 @@ def child(pid: int, deadline: int) -> bool | None:
     """Wait for a child that has no pidfd: whether it has ended; ``None`` when it is not ours to wait for."""
     ended = _wait.child(pid, deadline)
     return None if ended < 0 else bool(ended)
+
+
+def suspend(opened: Iterable[int], deadline: int) -> bool:
+    """Open these signals until one has been handled; false when the deadline passed first."""
+    return _wait.suspend(opened, deadline)
 
 
 def woken(fd: int) -> None:

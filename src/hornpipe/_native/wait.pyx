@@ -9,6 +9,8 @@ from libc.errno cimport ECHILD, EINTR, errno
 from libc.stdlib cimport free, malloc
 from posix.types cimport pid_t
 
+from _signal import set_wakeup_fd
+
 cdef extern from *:
     """
     #include <errno.h>
@@ -45,7 +47,7 @@ cdef extern from *:
 
     struct thread_pipe {
         int ends[2];
-        pid_t owner;
+        int main; /* whether Python's handlers run in this thread */
     };
     static pthread_key_t pipe_key;
     static pthread_once_t pipe_once = PTHREAD_ONCE_INIT;
@@ -97,12 +99,14 @@ cdef extern from *:
                     mine->ends[i] = lifted;
                 }
             }
+        mine->main = getpid() == (pid_t)syscall(SYS_gettid);
         pthread_setspecific(pipe_key, mine);
         return mine;
     }
 
     /* One poll, interrupted by signals and closings. set[count] must be free for the wake-up. */
-    static int poll_once(struct pollfd *set, nfds_t count, long long deadline, long long seen, int *closed) {
+    static int poll_once(struct pollfd *set, nfds_t count, long long deadline, long long seen, int onward,
+                         int *closed) {
         struct timespec left, *limit = NULL;
         struct thread_pipe *mine = NULL;
         *closed = 0;
@@ -141,8 +145,10 @@ cdef extern from *:
         pthread_mutex_unlock(&waiters_lock);
         if (result > 0 && set[count].revents) {
             char drained[64];
-            while (read(mine->ends[0], drained, sizeof drained) > 0)
-                ;
+            ssize_t size;
+            while ((size = read(mine->ends[0], drained, sizeof drained)) > 0)
+                if (onward >= 0 && write(onward, drained, (size_t)size) < 0)
+                    continue; /* full: its owner has been woken */
             result--;
             if (result == 0 && !waiter.closed) {
                 result = -1; /* woken for nothing we know of: look again */
@@ -152,6 +158,40 @@ cdef extern from *:
         *closed = outdated ? 2 : waiter.closed;
         errno = error;
         return result;
+    }
+
+    /* The write end of this thread's pipe if Python's handlers run here, else -1. */
+    static int pipe_for_signals(void) {
+        struct thread_pipe *mine = pipe_of_this_thread();
+        return mine && mine->main ? mine->ends[1] : -1;
+    }
+
+    /* Open these signals in this thread until one was handled: 1; 0 at the deadline; -1 interrupted. */
+    static int look_for_signals(long long deadline, int onward) {
+        struct thread_pipe *mine = pipe_of_this_thread();
+        struct timespec left, *limit = NULL;
+        char seen[64];
+        ssize_t size;
+        int any = 0;
+        while ((size = read(mine->ends[0], seen, sizeof seen)) > 0)
+            for (ssize_t i = 0; i < size; i++) {
+                any |= seen[i] != 0; /* a closing writes 0 */
+                if (onward >= 0 && write(onward, &seen[i], 1) < 0)
+                    continue; /* full: its owner has been woken */
+            }
+        if (any)
+            return 1;
+        if (deadline >= 0) {
+            long long ns = deadline ? deadline - monotonic_ns() : 0;
+            if (ns <= 0)
+                return 0;
+            left.tv_sec = ns / 1000000000LL;
+            left.tv_nsec = ns % 1000000000LL;
+            limit = &left;
+        }
+        struct pollfd set = {mine->ends[0], POLLIN, 0};
+        ppoll(&set, 1, limit, NULL);
+        return -1;
     }
 
     static void wake_waiters_of(int fd) {
@@ -169,10 +209,19 @@ cdef extern from *:
     }
 
     /* The clock that interrupts calls without a descriptor. SIGRTMAX, with a handler that does
-     * nothing and no SA_RESTART, so that the call returns EINTR; sent to this thread alone, so
+     * next to nothing and no SA_RESTART, so that the call returns EINTR; sent to this thread alone, so
      * neither SIGALRM nor anybody's itimer is touched. */
     #ifdef __linux__
-    static void no_operation(int number) { (void)number; }
+    static void (*clock_hook)(void *);
+    #include <Python.h>
+
+    #define ALARM 1
+    static void clock_signal(int number, siginfo_t *info, void *context) {
+        if (info->si_code == SI_TIMER && info->si_value.sival_int == ALARM)
+            PyErr_SetInterruptEx(number);
+        if (clock_hook)
+            clock_hook(context);
+    }
     static int clocks;
     static struct sigaction before_clocks;
 
@@ -183,24 +232,50 @@ cdef extern from *:
         pthread_mutex_unlock(&waiters_lock);
     }
 
-    static int start_clock(timer_t *clock, sigset_t *before) {
+    /* Again after signal.signal, which puts CPython's handler in this one's place. */
+    static void hold_clock_signal_again(void) {
         struct sigaction action;
         memset(&action, 0, sizeof action);
-        action.sa_handler = no_operation;
+        action.sa_sigaction = clock_signal;
+        action.sa_flags = SA_SIGINFO;
+        sigaction(SIGRTMAX, &action, NULL);
+    }
+
+    static void hold_clock_signal(void) {
+        struct sigaction action;
+        memset(&action, 0, sizeof action);
+        action.sa_sigaction = clock_signal;
+        action.sa_flags = SA_SIGINFO;
         pthread_mutex_lock(&waiters_lock);
         if (clocks++ == 0)
             sigaction(SIGRTMAX, &action, &before_clocks);
         pthread_mutex_unlock(&waiters_lock);
+    }
+
+    static void use_clock_hook(void (*hook)(void *)) {
+        if (!clock_hook) {
+            clock_hook = hook;
+            hold_clock_signal();
+        }
+    }
+
+    static int make_clock(timer_t *clock, int what) {
         struct sigevent event;
         memset(&event, 0, sizeof event);
         event.sigev_notify = SIGEV_THREAD_ID;
         event.sigev_signo = SIGRTMAX;
+        event.sigev_value.sival_int = what;
     #ifdef sigev_notify_thread_id
         event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
     #else
         event._sigev_un._tid = (pid_t)syscall(SYS_gettid);
     #endif
-        if (timer_create(CLOCK_MONOTONIC, &event, clock) < 0) {
+        return timer_create(CLOCK_MONOTONIC, &event, clock);
+    }
+
+    static int start_clock(timer_t *clock, sigset_t *before) {
+        hold_clock_signal();
+        if (make_clock(clock, 0) < 0) {
             end_clock();
             return -1;
         }
@@ -226,6 +301,18 @@ cdef extern from *:
         when.it_value.tv_nsec = ns;
         when.it_interval.tv_sec = 0;
         when.it_interval.tv_nsec = 2000000;
+        timer_settime(clock, 0, &when, NULL);
+    }
+
+    static void set_alarm(timer_t clock, long long deadline) {
+        /* Again and again until Python has looked: an expiry between its last look and a system call
+         * would not end that call. */
+        struct itimerspec when = {{0, 5000000}, {0, 0}};
+        long long ns = deadline < 0 ? 0 : deadline - monotonic_ns();
+        if (deadline >= 0 && ns < 1)
+            ns = 1;
+        when.it_value.tv_sec = ns / 1000000000LL;
+        when.it_value.tv_nsec = ns % 1000000000LL;
         timer_settime(clock, 0, &when, NULL);
     }
 
@@ -257,10 +344,24 @@ cdef extern from *:
     int P_PID, WEXITED, WNOWAIT, WNOHANG, WSTOPPED
     long long monotonic_ns() nogil
     long long closings
-    int poll_once(pollfd *, nfds_t, long long, long long, int *) nogil
+    int poll_once(pollfd *, nfds_t, long long, long long, int, int *) nogil
+    int pipe_for_signals()
+    int look_for_signals(long long, int) nogil
+    int SIG_UNBLOCK, SIG_SETMASK
+    int sigemptyset(sigset_t *)
+    int sigaddset(sigset_t *, int)
+    int pthread_sigmask(int, const sigset_t *, sigset_t *)
+    void use_clock_hook(void (*)(void *) noexcept)
     void *pipe_of_this_thread() nogil
     void wake_waiters_of(int) nogil
     int start_clock(timer_t *, sigset_t *) nogil
+    int make_clock(timer_t *, int)
+    void set_alarm(timer_t, long long)
+    void hold_clock_signal()
+    void hold_clock_signal_again()
+    int timer_delete(timer_t)
+    int ALARM
+    int SIGRTMAX
     void set_clock(timer_t, long long) nogil
     void stop_clock(timer_t, const sigset_t *) nogil
     int waitid(int, int, siginfo_t *, int) nogil
@@ -273,6 +374,42 @@ cdef extern from "Python.h":
 CLOSED = -32768  # not a combination of poll's bits
 
 
+cdef class Wakeup:
+    """CPython's wake-up descriptor is our pipe while the main thread waits (gotcha:SIG17, SIG12).
+
+    A signal that comes between the last look and the poll then ends the poll. The descriptor is one
+    per process, so whoever had set one is told what comes meanwhile, and has it back afterwards.
+    """
+    cdef int ours
+    cdef int onward
+
+    def __cinit__(self):
+        self.ours = pipe_for_signals()
+        self.onward = set_wakeup_fd(self.ours, warn_on_full_buffer=False)
+
+    cdef int put_back(self) except -1:
+        cdef int now
+        try:
+            now = set_wakeup_fd(self.onward)
+        except (OSError, ValueError):
+            now = set_wakeup_fd(-1)  # its owner has closed it meanwhile
+        if now != self.ours:
+            set_wakeup_fd(now)  # a handler has set another one
+        return 0
+
+
+cdef long long first_look(long long deadline) noexcept:
+    """When a wait first ends in the main thread: short ones are spared the wake-up descriptor.
+
+    It costs as much as the wait itself; a signal that falls into the gap is handled 40 ms late then.
+    """
+    cdef long long soon
+    if deadline == 0 or pipe_for_signals() < 0:
+        return deadline
+    soon = monotonic_ns() + 40000000
+    return soon if deadline < 0 or soon < deadline else deadline
+
+
 cdef short wait_fd(int fd, short events, long long deadline, long long seen) except -1:
     """The bits that are ready, or 0 at the deadline; CLOSED when the descriptor was closed meanwhile.
 
@@ -280,24 +417,33 @@ cdef short wait_fd(int fd, short events, long long deadline, long long seen) exc
     """
     cdef pollfd set[2]
     cdef int result, closed = 0
+    cdef long long until
+    cdef Wakeup wakeup = None
     set[0].fd = fd
     set[0].events = events
-    while True:
-        PyErr_CheckSignals()
-        set[0].revents = 0
-        with nogil:
-            result = poll_once(set, 1, deadline, seen, &closed)
-        if closed:
-            return -32767 if closed == 2 else -32768
-        if result > 0:
-            return set[0].revents
-        if result == 0:
-            # The kernel rounds a wait up, never down, so the deadline has passed.
-            return 0
-        if errno != EINTR:
-            PyErr_SetFromErrno(OSError)
-        if deadline == 0:
+    try:
+        while True:
             PyErr_CheckSignals()
+            set[0].revents = 0
+            until = deadline if wakeup is not None else first_look(deadline)
+            with nogil:
+                result = poll_once(set, 1, until, seen, -1 if wakeup is None else wakeup.onward, &closed)
+            if closed:
+                return -32767 if closed == 2 else -32768
+            if result > 0:
+                return set[0].revents
+            if result == 0:
+                if until == deadline:
+                    # The kernel rounds a wait up, never down, so the deadline has passed.
+                    return 0
+                wakeup = Wakeup()
+            elif errno != EINTR:
+                PyErr_SetFromErrno(OSError)
+            elif deadline == 0:
+                PyErr_CheckSignals()
+    finally:
+        if wakeup is not None:
+            wakeup.put_back()
 
 
 def one(int fd, short events, long long deadline):
@@ -319,6 +465,8 @@ def many(list wanted, long long deadline):
     cdef Py_ssize_t i, count = len(wanted)
     cdef pollfd *set = <pollfd *>malloc((count + 1) * sizeof(pollfd))
     cdef int result, closed = 0
+    cdef long long until
+    cdef Wakeup wakeup = None
     if set == NULL:
         raise MemoryError()
     try:
@@ -328,19 +476,24 @@ def many(list wanted, long long deadline):
             PyErr_CheckSignals()
             for i in range(count):
                 set[i].revents = 0
+            until = deadline if wakeup is not None else first_look(deadline)
             with nogil:
-                result = poll_once(set, count, deadline, -1, &closed)
+                result = poll_once(set, count, until, -1, -1 if wakeup is None else wakeup.onward, &closed)
             if result > 0 or closed:
                 return [(set[i].fd, CLOSED if closed and not set[i].revents else set[i].revents)
                         for i in range(count) if set[i].revents or closed]
             if result == 0:
-                return []
-            if errno != EINTR:
+                if until == deadline:
+                    return []
+                wakeup = Wakeup()
+            elif errno != EINTR:
                 PyErr_SetFromErrno(OSError)
-            if deadline == 0:
+            elif deadline == 0:
                 PyErr_CheckSignals()
     finally:
         free(set)
+        if wakeup is not None:
+            wakeup.put_back()
 
 
 def prepare():
@@ -402,6 +555,67 @@ cdef extern from *:
     int waitid_now(pid_t) nogil
 
 
+def suspend(opened, long long deadline):
+    """sigsuspend(2) with a deadline: opens these signals in the main thread until a handler has run.
+
+    False when the deadline passed first. What was blocked is blocked again afterwards.
+    """
+    cdef sigset_t wanted, before
+    cdef int result = -1
+    cdef Wakeup wakeup
+    sigemptyset(&wanted)
+    for number in opened:
+        sigaddset(&wanted, number)
+    if pipe_for_signals() < 0:
+        raise ValueError("signals are handled in the main thread, which this is not")
+    # First: what was pending is delivered by the opening, and must leave its trace in the pipe.
+    wakeup = Wakeup()
+    pthread_sigmask(SIG_UNBLOCK, &wanted, &before)
+    try:
+        while result < 0:
+            PyErr_CheckSignals()
+            with nogil:
+                result = look_for_signals(deadline, wakeup.onward)
+        PyErr_CheckSignals()
+        return result == 1
+    finally:
+        pthread_sigmask(SIG_SETMASK, &before, NULL)
+        wakeup.put_back()
+
+
+CLOCK_SIGNAL = SIGRTMAX
+
+
+cdef class AlarmClock:
+    """timer_create(2) for the main thread: the interpreter calls ``ring`` from the deadline on, until it is set anew."""
+    cdef timer_t clock
+    cdef bint made
+
+    def __init__(self, ring):
+        from _signal import signal
+
+        # Held first, so that the signal never meets the default, which would kill the process.
+        hold_clock_signal()
+        signal(SIGRTMAX, ring)
+        hold_clock_signal_again()
+        if make_clock(&self.clock, ALARM) < 0:
+            PyErr_SetFromErrno(OSError)
+        self.made = True
+
+    def set(self, long long deadline):
+        """When it rings next; -1 for never."""
+        set_alarm(self.clock, deadline)
+
+    def __dealloc__(self):
+        if self.made:
+            timer_delete(self.clock)
+
+
 def now():
     """CLOCK_MONOTONIC in nanoseconds, the clock of every deadline."""
     return monotonic_ns()
+
+
+cdef void keep_clock_signal(void (*hook)(void *) noexcept) noexcept:
+    """Puts the clock signal's handler in place for good, with ``hook`` for what else it does."""
+    use_clock_hook(hook)

@@ -1,0 +1,417 @@
+"""Signals as the kernel gives them: sigaction(2) with siginfo, rings, sigqueue(3).
+
+What a signal means to whom is decided above; here it is only taken down and handed out.
+"""
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
+from posix.types cimport pid_t, uid_t
+
+from hornpipe._native.wait cimport keep_clock_signal
+
+cdef extern from "rings.h" nogil:
+    struct signal_record:
+        int number, code
+        pid_t pid
+        uid_t uid
+        int status
+        long long value, address
+        long long when
+    struct action:
+        int kind, number
+        size_t length
+        const char *bytes
+    enum:
+        ACTION_EXIT
+        ACTION_WRITE
+        ACTION_KILL_GROUP
+        ACTION_COUNT
+    ctypedef struct sigset_t:
+        pass
+    struct sigaction_t "sigaction":
+        pass
+    int ring_open(int)
+    void ring_close(int)
+    void ring_route(int, int, int)
+    int ring_take(int, signal_record *)
+    void ring_rearm(int)
+    size_t ring_length(int)
+    int rings_install(int, int, const sigset_t *, sigaction_t *)
+    int rings_installed(int)
+    void rings_act(int, const action *, int)
+    long long rings_recorded(int)
+    long long rings_merged(int)
+    void rings_forget()
+    void rings_relieve(void *) noexcept
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <signal.h>
+    #include <string.h>
+    #include <sys/signalfd.h>
+    #include <sys/syscall.h>
+    #include <unistd.h>
+
+    /* 0 default, 1 ignored, 2 ours, 3 somebody else's; -1 with errno. */
+    static int kind_of(int number, struct sigaction *action) {
+        if (sigaction(number, NULL, action) < 0)
+            return -1;
+        if (rings_installed(number))
+            return 2;
+        if (action->sa_flags & SA_SIGINFO)
+            return 3;
+        return action->sa_handler == SIG_DFL ? 0 : action->sa_handler == SIG_IGN ? 1 : 3;
+    }
+
+    static int set_plain(int number, int ignore, int flags) {
+        struct sigaction action;
+        memset(&action, 0, sizeof action);
+        action.sa_handler = ignore ? SIG_IGN : SIG_DFL;
+        action.sa_flags = flags;
+        return sigaction(number, &action, NULL);
+    }
+
+    static int send_value(pid_t pid, int number, long long value) {
+        union sigval carried;
+        carried.sival_ptr = (void *)(intptr_t)value;
+        return sigqueue(pid, number, carried);
+    }
+
+    /* To ourselves, as it came: the kernel lets a process say anything to itself. */
+    static int send_again(const struct signal_record *record) {
+        siginfo_t info;
+        memset(&info, 0, sizeof info);
+        info.si_signo = record->number;
+        info.si_code = record->code;
+        info.si_pid = record->pid;
+        info.si_uid = record->uid;
+        if (record->number == SIGCHLD)
+            info.si_status = record->status;
+        else
+            info.si_value.sival_ptr = (void *)(intptr_t)record->value;
+        return (int)syscall(SYS_rt_sigqueueinfo, getpid(), record->number, &info);
+    }
+
+    static int descriptor_of(int number) {
+        sigset_t set;
+        sigemptyset(&set);
+        sigaddset(&set, number);
+        return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    }
+
+    static int take_pending(int number, struct signal_record *record) {
+        sigset_t set;
+        siginfo_t info;
+        struct timespec none = {0, 0};
+        sigemptyset(&set);
+        sigaddset(&set, number);
+        if (sigtimedwait(&set, &info, &none) < 0)
+            return 0;
+        record_of(number, &info, record);
+        return 1;
+    }
+
+    static int first_queued(void) { return SIGRTMIN; }
+
+    static int last_signal;
+    static void die_of_it(void) {
+        if (last_signal) {
+            sigset_t set;
+            set_plain(last_signal, 0, 0);
+            sigemptyset(&set);
+            sigaddset(&set, last_signal);
+            raise(last_signal);
+            sigprocmask(SIG_UNBLOCK, &set, NULL);
+        }
+    }
+    """
+    int kind_of(int, sigaction_t *)
+    int set_plain(int, int, int)
+    int send_value(pid_t, int, long long)
+    int send_record "send_again"(const signal_record *)
+    int descriptor_of(int)
+    int take_pending(int, signal_record *)
+    int first_queued()
+    int last_signal
+    void die_of_it() noexcept
+    int SA_NOCLDSTOP, SA_NOCLDWAIT, SA_NODEFER, SA_RESETHAND, SA_RESTART
+
+cdef extern from "<signal.h>" nogil:
+    int sigemptyset(sigset_t *)
+    int sigaddset(sigset_t *, int)
+    int c_sigaction "sigaction"(int, const sigaction_t *, sigaction_t *)
+
+cdef extern from "Python.h":
+    int Py_AtExit(void (*)() noexcept)
+    int PyErr_SetInterruptEx(int)
+    object PyErr_SetFromErrno(object)
+
+NOCLDSTOP = SA_NOCLDSTOP
+NOCLDWAIT = SA_NOCLDWAIT
+NODEFER = SA_NODEFER
+RESETHAND = SA_RESETHAND
+RESTART = SA_RESTART
+EXIT = ACTION_EXIT
+WRITE = ACTION_WRITE
+KILL_GROUP = ACTION_KILL_GROUP
+MOST_ACTIONS = ACTION_COUNT
+
+DEFAULT, IGNORED, OURS, FOREIGN = range(4)
+
+
+cdef class Record:
+    """One signal as it arrived. Read-only."""
+    cdef signal_record record
+
+    @property
+    def number(self):
+        return self.record.number
+
+    @property
+    def raw_code(self):
+        return self.record.code
+
+    @property
+    def pid(self):
+        return self.record.pid
+
+    @property
+    def uid(self):
+        return self.record.uid
+
+    @property
+    def raw_status(self):
+        return self.record.status
+
+    @property
+    def value(self):
+        return self.record.value
+
+    @property
+    def address(self):
+        return self.record.address
+
+    @property
+    def nanoseconds(self):
+        return self.record.when
+
+    def send_again(self):
+        """rt_sigqueueinfo(2) to this process, with all that it came with."""
+        if send_record(&self.record) < 0:
+            PyErr_SetFromErrno(OSError)
+
+
+def open_ring(int wake_fd):
+    """Takes a ring into use; ``wake_fd`` is written to, or with -1 the interpreter is interrupted."""
+    cdef int ring = ring_open(wake_fd)
+    if ring < 0:
+        PyErr_SetFromErrno(OSError)
+    return ring
+
+
+def close_ring(int ring):
+    """Nothing is put into it any more once this returns."""
+    with nogil:
+        ring_close(ring)
+
+
+def route(int ring, int number, bint on):
+    """Whether signals of this number go into the ring."""
+    ring_route(ring, number, on)
+
+
+def take(int ring, type kind not None):
+    """The oldest signal in the ring as a ``kind`` (a Record), or None."""
+    cdef Record made
+    cdef signal_record record
+    if not ring_take(ring, &record):
+        return None
+    made = <Record>kind.__new__(kind)
+    made.record = record
+    return made
+
+
+def rearm(int ring):
+    """From now on the next signal wakes the ring's reader again."""
+    ring_rearm(ring)
+
+
+def length(int ring):
+    """Signals in the ring."""
+    return ring_length(ring)
+
+
+def install(int number, int flags, mask):
+    """sigaction(2) with our handler; ``mask`` is blocked while it runs."""
+    cdef sigset_t blocked
+    sigemptyset(&blocked)
+    for other in mask:
+        sigaddset(&blocked, other)
+    if number >= first_queued():
+        keep_clock_signal(rings_relieve)  # a full ring blocks these where they arrive: see rings.c
+    if rings_install(number, flags, &blocked, NULL) < 0:
+        PyErr_SetFromErrno(OSError)
+
+
+def look(int number):
+    """The disposition in force: its kind, and its bytes for ``restore``."""
+    cdef sigaction_t found
+    cdef int kind = kind_of(number, &found)
+    if kind < 0:
+        PyErr_SetFromErrno(OSError)
+    return kind, (<char *>&found)[:sizeof(sigaction_t)]
+
+
+def restore(int number, bytes saved):
+    """sigaction(2) with what ``look`` gave."""
+    cdef sigaction_t before
+    if PyBytes_GET_SIZE(saved) != sizeof(sigaction_t):
+        raise ValueError("a disposition has another size")
+    memcpy(&before, PyBytes_AS_STRING(saved), sizeof(sigaction_t))
+    if c_sigaction(number, &before, NULL) < 0:
+        PyErr_SetFromErrno(OSError)
+
+
+def set_simply(int number, bint ignore, int flags):
+    """sigaction(2) with SIG_IGN or SIG_DFL."""
+    if set_plain(number, ignore, flags) < 0:
+        PyErr_SetFromErrno(OSError)
+
+
+_kept = {}
+
+
+def act(int number, list actions):
+    """What the handler does at once, before anything else: ``[(kind, number, bytes), ...]``."""
+    cdef action wanted[ACTION_COUNT]
+    cdef int i = 0
+    if len(actions) > ACTION_COUNT:
+        raise ValueError(f"a signal does at most {ACTION_COUNT} things at once")
+    for kind, argument, data in actions:
+        wanted[i].kind, wanted[i].number = kind, argument
+        wanted[i].bytes = PyBytes_AS_STRING(data)
+        wanted[i].length = PyBytes_GET_SIZE(data)
+        i += 1
+    with nogil:
+        rings_act(number, wanted, i)
+    _kept[number] = actions  # the handler reads their bytes
+
+
+def queue(int pid, int number, long long value):
+    """sigqueue(3)."""
+    if send_value(pid, number, value) < 0:
+        PyErr_SetFromErrno(OSError)
+
+
+cdef class Delivery:
+    """What Python calls for our signals: hands out all that have arrived, each to its handler, in order.
+
+    Here and not in Python, since between two of Python's instructions another handler may run: it
+    would overtake a signal that has been taken out and not been handed over yet, and what it raised
+    would lose it.
+    """
+    cdef int ring
+    cdef uint64_t busy
+    cdef dict armed
+    cdef object nobody, kind, late
+
+    def __init__(self, int ring, dict armed, type kind, nobody):
+        """``armed``: number to (handler, mask of the numbers that wait meanwhile, ...); ``nobody`` gets the rest."""
+        from collections import deque
+
+        self.ring = ring
+        self.armed = armed
+        self.kind = kind
+        self.nobody = nobody
+        self.late = deque()
+        self.busy = 0
+
+    cdef Record next(self):
+        cdef Record arrived
+        cdef signal_record record
+        cdef Py_ssize_t place
+        if self.late:
+            for place in range(len(self.late)):
+                arrived = <Record>self.late[place]
+                if not self.busy >> (arrived.record.number - 1) & 1:
+                    del self.late[place]
+                    return arrived
+        while ring_take(self.ring, &record):
+            arrived = <Record>(<type>self.kind).__new__(self.kind)
+            arrived.record = record
+            if not self.busy >> (record.number - 1) & 1:
+                return arrived
+            self.late.append(arrived)
+        return None
+
+    def __call__(self, number=0, frame=None):
+        cdef Record arrived
+        cdef uint64_t added
+        cdef object entry
+        ring_rearm(self.ring)
+        while True:
+            arrived = self.next()
+            if arrived is None:
+                return
+            entry = self.armed.get(arrived.record.number)
+            if entry is None:
+                self.nobody(arrived)
+                continue
+            added = <uint64_t>entry[1] & ~self.busy
+            self.busy |= added
+            try:
+                entry[0](arrived)
+            except:
+                # The rest must not wait for another signal: the interpreter calls us again for it.
+                if self.late or ring_length(self.ring):
+                    PyErr_SetInterruptEx(arrived.record.number)
+                raise
+            finally:
+                self.busy &= ~added
+
+    def forget(self):
+        """In a forked child: what has not been handed out is the parent's."""
+        self.late.clear()
+
+
+def signal_descriptor(int number):
+    """signalfd(2), to poll: readable while the signal, blocked in this thread, is pending."""
+    cdef int fd = descriptor_of(number)
+    if fd < 0:
+        PyErr_SetFromErrno(OSError)
+    return fd
+
+
+def take_blocked(int number, type kind not None):
+    """sigtimedwait(2) without waiting: one pending blocked signal as a ``kind`` (a Record), or None."""
+    cdef Record made
+    cdef signal_record record
+    if not take_pending(number, &record):
+        return None
+    made = <Record>kind.__new__(kind)
+    made.record = record
+    return made
+
+
+def counted(int number):
+    """How many of these signals the handler has seen, and how many it has merged in a full ring."""
+    return rings_recorded(number), rings_merged(number)
+
+
+def forget():
+    """In a forked child: what has not been read belongs to the parent."""
+    rings_forget()
+
+
+cdef bint registered = False
+
+
+def die_at_exit(int number):
+    """When the interpreter has finished everything else, the process dies of this signal; 0 takes it back."""
+    global last_signal, registered
+    if not registered:
+        registered = True
+        Py_AtExit(die_of_it)
+    last_signal = number
+

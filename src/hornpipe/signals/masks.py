@@ -1,0 +1,104 @@
+"""Holding signals back, and waiting for them (perlipc:S14)."""
+
+from __future__ import annotations
+
+import signal
+
+from hornpipe import wait as waiting
+from hornpipe._native import signals as _signals
+from hornpipe.deadline import after
+from hornpipe.fd import Descriptor
+from hornpipe.names import signal_name
+from hornpipe.signals.arrival import Signal
+from hornpipe.signals.dispositions import check_main_thread, number_of
+from hornpipe.signals.watching import Watch
+
+
+class block:
+    """Hold signals back in this thread inside a ``with`` block; they arrive at its end (sigprocmask(2)).
+
+    The mask is the thread's own: while another thread has the signal open, that one gets it
+    (gotcha:SIG14).
+
+    >>> import hornpipe as hp, os
+    >>> hp.SIG["USR1"] = lambda sig: print("handled")
+    >>> with hp.signals.block("USR1"):
+    ...     hp.kill("USR1", os.getpid())
+    ...     print(hp.signals.pending())
+    ('USR1',)
+    handled
+    >>> hp.SIG["USR1"] = "DEFAULT"
+    """
+
+    def __init__(self, *which: str | int) -> None:
+        self._numbers = [number_of(each) for each in which]
+        self._before: list[set[int]] = []
+
+    def __enter__(self) -> None:
+        self._before.append({int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)})
+
+    def __exit__(self, *_: object) -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, set(self._numbers) - self._before.pop())
+
+
+def pending() -> tuple[str, ...]:
+    """The signals that are held back now, by name (sigpending(2))."""
+    return tuple(signal_name(int(number)) for number in sorted(signal.sigpending()))
+
+
+def suspend(*which: str | int, timeout: float | None = None) -> None:
+    """Open these signals, which were blocked, until a handler has run; then block them again (sigsuspend(2)).
+
+    Nothing can come between the opening and the waiting. What the handler raises comes out of here.
+    ``TimeoutError`` after ``timeout`` seconds; ``ValueError`` off the main thread.
+
+    >>> import hornpipe as hp, os
+    >>> hp.SIG["USR1"] = lambda sig: print("now")
+    >>> with hp.signals.block("USR1"):
+    ...     hp.kill("USR1", os.getpid())
+    ...     hp.signals.suspend("USR1", timeout=5)
+    ...     print("and only now")
+    now
+    and only now
+    >>> hp.SIG["USR1"] = "DEFAULT"
+    """
+    numbers = [number_of(each) for each in which]
+    deadline = after(timeout)
+    check_main_thread("suspend()")
+    if not waiting.suspend(numbers, deadline):
+        raise TimeoutError(f"no signal was handled within {timeout:g} s")
+
+
+def wait(which: str | int, timeout: float | None = None) -> Signal:
+    """Wait for one signal and take it: it is not handled otherwise (sigtimedwait(2)).
+
+    Works in any thread, whether the signal is blocked there or open. ``TimeoutError`` after
+    ``timeout`` seconds.
+
+    >>> import hornpipe as hp, os
+    >>> with hp.signals.block("USR2"):
+    ...     hp.kill("USR2", os.getpid())
+    ...     print(hp.signals.wait("USR2", timeout=5))
+    USR2
+    """
+    number = number_of(which)
+    deadline = after(timeout)
+    if number in {int(blocked) for blocked in signal.pthread_sigmask(signal.SIG_BLOCK, ())}:
+        return _take_blocked(number, deadline, timeout)
+    with Watch(number) as watch:
+        return watch.get_until(deadline, timeout)
+
+
+def _take_blocked(number: int, deadline: int, timeout: float | None) -> Signal:
+    # Blocked by the caller, so it stays in the kernel: a signalfd shows when it is there. Taken out
+    # one at a time by opening it for a ring that is ours alone would take the queued ones behind it too.
+    with Descriptor(_signals.signal_descriptor(number)) as descriptor:
+        while True:
+            taken = _signals.take_blocked(number, Signal)
+            if taken is not None:
+                return taken
+            if not waiting.one(descriptor.fileno(), waiting.READ, deadline):
+                raise TimeoutError(f"{signal_name(number)} did not come within {timeout:g} s")
+
+
+__all__ = ["block", "pending", "suspend", "wait"]

@@ -1,0 +1,180 @@
+"""Signals as a stream, in any thread (perlipc:S18)."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Self
+from weakref import WeakSet
+
+from hornpipe import wait
+from hornpipe._native import signals as _signals
+from hornpipe.deadline import after
+from hornpipe.fd import nonblocking, pipe
+from hornpipe.names import signal_name
+from hornpipe.signals import dispositions
+from hornpipe.signals.arrival import Signal
+
+_open: WeakSet[Watch] = WeakSet()
+
+
+class Watch:
+    """The signals of some kinds, as they come: a context manager and an iterator, for any thread.
+
+    They are taken down the moment they arrive, whatever the main thread is doing. Several watches of
+    one signal each get it, and so does a handler in ``SIG``; without a handler nothing else happens
+    while it is watched. ``fileno()`` is readable while there is something to ``get``. What nobody has
+    taken when the watch is closed is delivered again, to whatever is in force then.
+    """
+
+    def __init__(self, *which: str | int) -> None:
+        numbers = []
+        for each in which:
+            number = dispositions.number_of(each)
+            dispositions.check_catchable(number)
+            if number not in numbers:
+                numbers.append(number)
+        if not numbers:
+            raise TypeError("watch() takes the signals to watch")
+        self._numbers = numbers
+        self._reader, self._writer = pipe()
+        nonblocking(self._reader.fileno())
+        nonblocking(self._writer.fileno())
+        self._lock = threading.Lock()
+        self._closed = False
+        try:
+            self._ring = _signals.open_ring(self._writer.fileno())
+        except OSError:
+            self._reader.close()
+            self._writer.close()
+            raise OSError("64 watches are open, which is as many as there can be; close some") from None
+        for number in numbers:
+            _signals.route(self._ring, number, True)
+            dispositions.begin_watch(number)
+        _open.add(self)
+
+    def fileno(self) -> int:
+        """Readable while there is a signal to get; for poll, asyncio and trio."""
+        return self._reader.fileno()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed."""
+        return self._closed
+
+    def get(self, timeout: float | None = None) -> Signal:
+        """The next signal; ``TimeoutError`` after ``timeout`` seconds (0 asks only)."""
+        return self.get_until(after(timeout), timeout)
+
+    def get_until(self, deadline: int, timeout: float | None) -> Signal:
+        """The same with a deadline; ``timeout`` is for the message."""
+        while True:
+            taken = self._take()
+            if taken is not None:
+                return taken
+            for number in self._numbers:
+                if dispositions.displaced(number):
+                    dispositions.report(number)
+            if not wait.one(self.fileno(), wait.READ, deadline):
+                names = ", ".join(map(signal_name, self._numbers))
+                raise TimeoutError(f"none of {names} came within {timeout:g} s")
+
+    def _take(self) -> Signal | None:
+        with self._lock:
+            if self._closed:
+                raise ValueError("the watch is closed")
+            taken = _signals.take(self._ring, Signal)
+            if not _signals.length(self._ring):
+                # Emptied: the descriptor must say so. Whatever comes from here on wakes it again.
+                try:
+                    while os.read(self._reader.fileno(), 4096):
+                        pass
+                except BlockingIOError:
+                    pass
+                _signals.rearm(self._ring)
+                if taken is None:
+                    taken = _signals.take(self._ring, Signal)
+                if _signals.length(self._ring):
+                    self._poke()
+            return taken
+
+    def _poke(self) -> None:
+        try:
+            os.write(self._writer.fileno(), b"+")
+        except BlockingIOError:
+            pass
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Signal:
+        try:
+            return self.get()
+        except ValueError:
+            if self._closed:  # by another thread, or by the loop's own body
+                raise StopIteration from None
+            raise
+
+    def close(self) -> None:
+        """Stop watching. What was not taken, and nobody else got, is delivered again."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            _open.discard(self)
+            shared = {number: dispositions.end_watch(number) for number in self._numbers}
+            # Put back first, so that from here on nothing is taken down for us alone.
+            _signals.close_ring(self._ring)
+            left = []
+            while (taken := _signals.take(self._ring, Signal)) is not None:
+                left.append(taken)
+        self._reader.close()
+        self._writer.close()
+        for taken in left:
+            if not shared[taken.number]:
+                taken.send_again()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self.close()
+
+    def __repr__(self) -> str:
+        names = ", ".join(map(signal_name, self._numbers))
+        return f"<Watch of {names}{', closed' if self._closed else ''}>"
+
+    def _renew_in_child(self) -> None:
+        """A pipe of the child's own behind the same numbers: the parent's must not be woken by us."""
+        self._lock = threading.Lock()
+        reader, writer = pipe()
+        for new, old in ((reader, self._reader), (writer, self._writer)):
+            nonblocking(new.fileno())
+            os.dup2(new.fileno(), old.fileno(), inheritable=False)
+            new.close()
+
+
+def watch(*which: str | int) -> Watch:
+    """Watch signals, in any thread, as a stream.
+
+    >>> import hornpipe as hp, os
+    >>> with hp.watch("HUP", "TERM") as signals:
+    ...     hp.kill("HUP", os.getpid())
+    ...     for sig in signals:
+    ...         print(sig, sig.pid == os.getpid())
+    ...         break
+    HUP True
+    """
+    return Watch(*which)
+
+
+def _renew_in_child() -> None:
+    for opened in list(_open):
+        opened._renew_in_child()
+
+
+os.register_at_fork(after_in_child=_renew_in_child)
