@@ -415,3 +415,13 @@ def die_at_exit(int number):
         Py_AtExit(die_of_it)
     last_signal = number
 
+
+def told_to_die():
+    """The signal that ``die_at_exit`` was given, or 0."""
+    return last_signal
+
+
+def die():
+    """Dies of it now."""
+    die_of_it()
+

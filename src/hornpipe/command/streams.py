@@ -89,6 +89,11 @@ class Lines(LineReader, Generic[Str]):
             self._job.complete()
 
     @property
+    def pid(self) -> int:
+        """The number of the (first) process."""
+        return self._job.processes[0].pid
+
+    @property
     def status(self) -> ExitStatus | None:
         """How the command (the last stage) ended; ``None`` while it runs."""
         return self._job.statuses[-1]
@@ -130,6 +135,11 @@ class Reader(Handle[Str]):
         self._over = False
         buffer = self._buffer  # and not self: a cycle would leave our end to the collector
         job.read_so_far = lambda: buffer.peek(_SHOWN)
+
+    @property
+    def pid(self) -> int:
+        """The number of the (first) process."""
+        return self._job.processes[0].pid
 
     @property
     def status(self) -> ExitStatus | None:
@@ -200,6 +210,11 @@ class Writer(Handle[Str]):
         super().__init__(None, sink, codec, deadline=job.deadline, name=job.label)
         self._job = job
         self._over = False
+
+    @property
+    def pid(self) -> int:
+        """The number of the (first) process."""
+        return self._job.processes[0].pid
 
     @property
     def status(self) -> ExitStatus | None:

@@ -48,9 +48,10 @@ class Foreign:
 class Armed(NamedTuple):
     """A handler of ours with its circumstances."""
 
-    handler: Handler
+    call: Handler
     late: int
     """The signals whose handlers wait until this one is done, as bits."""
+    handler: Handler
     flags: int
     mask: tuple[int, ...]
 
@@ -130,7 +131,12 @@ def armed_with(handler: Handler, flags: int, mask: Iterable[int]) -> Armed:
     """A handler that waits for itself (but for ``NODEFER``), and for which others wait."""
     blocked = tuple(mask)
     late = sum(1 << (other - 1) for other in set(blocked))
-    return Armed(handler, late, flags, blocked)
+
+    def once(sig: Signal) -> None:
+        simply(sig.number, ignore=False)  # the kernel has done so already; Python's table follows
+        handler(sig)
+
+    return Armed(once if flags & _signals.RESETHAND else handler, late, handler, flags, blocked)
 
 
 def arm(number: int, armed: Armed) -> None:

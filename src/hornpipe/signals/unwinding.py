@@ -49,7 +49,7 @@ def unwind(*which: str | int) -> None:
     ...     _ = child.readline()
     ...     hp.kill("TERM", child.pid)
     ...     child.read()
-    'cleaned up\\n'
+    'cleaned up\n'
     >>> child.status.signal
     <TERM: 15>
     """

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from hornpipe._native import spawn as _spawn
+from hornpipe.endings import run_endings
 from hornpipe.spawn.recipe import Recipe
 
 _kept: list[Any] = []
@@ -45,6 +46,7 @@ def run_child(recipe: Recipe, plan: _spawn.Plan, report: int, kept: Iterable[int
         os.close(report)  # its end of file says that we are on our way
         assert recipe.function is not None
         status = _exit_code_of(recipe.function)
+        _die_if_told()
     finally:
         os._exit(status)
 
@@ -87,6 +89,14 @@ def _exit_code_of(function: Callable[[], Any]) -> int:
             traceback.print_exc()
         code = 1
     return code if _flush() else code or 1
+
+
+def _die_if_told() -> None:
+    """A signal that ``unwind`` named: exit handlers are the parent's, the rest of the leaving is ours."""
+    signals = sys.modules.get("hornpipe._native.signals")
+    if signals is not None and signals.told_to_die():
+        run_endings()
+        signals.die()
 
 
 def _code_of_exit(error: SystemExit) -> int:

@@ -13,6 +13,8 @@ import signal
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from hornpipe._native.wait import CLOCK_SIGNAL
+
 _TIMERS = {
     "ITIMER_REAL": signal.ITIMER_REAL,
     "ITIMER_VIRTUAL": signal.ITIMER_VIRTUAL,
@@ -38,6 +40,10 @@ class Surroundings(NamedTuple):
     timers: frozenset[str]
 
 
+# Without the clock signal, which hornpipe keeps for itself: its handler stays once it was needed.
+_NUMBERS = sorted(int(number) for number in signal.valid_signals() if number != CLOCK_SIGNAL)
+
+
 def surroundings() -> Surroundings:
     """The state of this process now; the mask is the calling thread's.
 
@@ -48,10 +54,9 @@ def surroundings() -> Surroundings:
     ignored, caught = _signals(status.get("SigIgn")), _signals(status.get("SigCgt"))
     return Surroundings(
         blocked=frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
-        handlers={number: signal.getsignal(number) for number in sorted(signal.valid_signals())},
+        handlers={number: signal.getsignal(number) for number in _NUMBERS},
         dispositions={
-            number: _IGNORED if number in ignored else _CAUGHT if number in caught else _DEFAULT
-            for number in sorted(signal.valid_signals())
+            number: _IGNORED if number in ignored else _CAUGHT if number in caught else _DEFAULT for number in _NUMBERS
         },
         umask=int(status["Umask"], 8) if "Umask" in status else None,
         directory=_directory(),
