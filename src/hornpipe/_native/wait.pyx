@@ -104,18 +104,23 @@ cdef extern from *:
         return mine;
     }
 
-    /* One poll, interrupted by signals and closings. set[count] must be free for the wake-up. */
-    static int poll_once(struct pollfd *set, nfds_t count, long long deadline, long long seen, int onward,
+    /* Nanoseconds. */
+    #define FIRST_LOOK 40000000
+
+    /* One poll, of FIRST_LOOK at most if `look`; interrupted by signals and closings. set[count] must be free for the wake-up. */
+    static int poll_once(struct pollfd *set, nfds_t count, long long deadline, int look, long long seen, int onward,
                          int *closed) {
-        struct timespec left, *limit = NULL;
+        struct timespec left = {0, FIRST_LOOK}, *limit = look ? &left : NULL;
         struct thread_pipe *mine = NULL;
         *closed = 0;
         if (deadline >= 0) {
             long long ns = deadline ? deadline - monotonic_ns() : 0;
             if (ns < 0)
                 ns = 0;
-            left.tv_sec = ns / 1000000000LL;
-            left.tv_nsec = ns % 1000000000LL;
+            if (!look || ns < FIRST_LOOK) {
+                left.tv_sec = ns / 1000000000LL;
+                left.tv_nsec = ns % 1000000000LL;
+            }
             limit = &left;
             if (ns == 0)
                 return ppoll(set, count, limit, NULL);
@@ -344,7 +349,7 @@ cdef extern from *:
     int P_PID, WEXITED, WNOWAIT, WNOHANG, WSTOPPED
     long long monotonic_ns() nogil
     long long closings
-    int poll_once(pollfd *, nfds_t, long long, long long, int, int *) nogil
+    int poll_once(pollfd *, nfds_t, long long, int, long long, int, int *) nogil
     int pipe_for_signals()
     int look_for_signals(long long, int) nogil
     int SIG_UNBLOCK, SIG_SETMASK
@@ -398,16 +403,12 @@ cdef class Wakeup:
         return 0
 
 
-cdef long long first_look(long long deadline) noexcept:
-    """When a wait first ends in the main thread: short ones are spared the wake-up descriptor.
+cdef int first_look() noexcept:
+    """Whether a wait first ends early: in the main thread, where short ones are spared the wake-up descriptor.
 
     It costs as much as the wait itself; a signal that falls into the gap is handled 40 ms late then.
     """
-    cdef long long soon
-    if deadline == 0 or pipe_for_signals() < 0:
-        return deadline
-    soon = monotonic_ns() + 40000000
-    return soon if deadline < 0 or soon < deadline else deadline
+    return pipe_for_signals() >= 0
 
 
 cdef short wait_fd(int fd, short events, long long deadline, long long seen) except -1:
@@ -417,7 +418,7 @@ cdef short wait_fd(int fd, short events, long long deadline, long long seen) exc
     """
     cdef pollfd set[2]
     cdef int result, closed = 0
-    cdef long long until
+    cdef int look = deadline != 0 and first_look()
     cdef Wakeup wakeup = None
     set[0].fd = fd
     set[0].events = events
@@ -425,17 +426,17 @@ cdef short wait_fd(int fd, short events, long long deadline, long long seen) exc
         while True:
             PyErr_CheckSignals()
             set[0].revents = 0
-            until = deadline if wakeup is not None else first_look(deadline)
             with nogil:
-                result = poll_once(set, 1, until, seen, -1 if wakeup is None else wakeup.onward, &closed)
+                result = poll_once(set, 1, deadline, look, seen, -1 if wakeup is None else wakeup.onward, &closed)
             if closed:
                 return -32767 if closed == 2 else -32768
             if result > 0:
                 return set[0].revents
             if result == 0:
-                if until == deadline:
-                    # The kernel rounds a wait up, never down, so the deadline has passed.
+                # The kernel rounds a wait up, never down.
+                if not look or (deadline >= 0 and monotonic_ns() >= deadline):
                     return 0
+                look = False
                 wakeup = Wakeup()
             elif errno != EINTR:
                 PyErr_SetFromErrno(OSError)
@@ -465,7 +466,7 @@ def many(list wanted, long long deadline):
     cdef Py_ssize_t i, count = len(wanted)
     cdef pollfd *set = <pollfd *>malloc((count + 1) * sizeof(pollfd))
     cdef int result, closed = 0
-    cdef long long until
+    cdef int look = deadline != 0 and first_look()
     cdef Wakeup wakeup = None
     if set == NULL:
         raise MemoryError()
@@ -476,15 +477,15 @@ def many(list wanted, long long deadline):
             PyErr_CheckSignals()
             for i in range(count):
                 set[i].revents = 0
-            until = deadline if wakeup is not None else first_look(deadline)
             with nogil:
-                result = poll_once(set, count, until, -1, -1 if wakeup is None else wakeup.onward, &closed)
+                result = poll_once(set, count, deadline, look, -1, -1 if wakeup is None else wakeup.onward, &closed)
             if result > 0 or closed:
                 return [(set[i].fd, CLOSED if closed and not set[i].revents else set[i].revents)
                         for i in range(count) if set[i].revents or closed]
             if result == 0:
-                if until == deadline:
+                if not look or (deadline >= 0 and monotonic_ns() >= deadline):
                     return []
+                look = False
                 wakeup = Wakeup()
             elif errno != EINTR:
                 PyErr_SetFromErrno(OSError)
