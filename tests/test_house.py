@@ -489,7 +489,8 @@ C_BLOCKING = re.compile(
 NO_TYPES = {"return", "else", "do", "case", "and", "or", "not", "in", "if", "elif", "while", "is", "with", "yield"}
 
 NATIVE_MAY_BLOCK = {
-    "wait.pyx": "the native half of wait: poll and timed_call",
+    "wait.pyx": "the native half of wait: poll",
+    "timed_call.pyx": "calls that have no descriptor to poll",
     "supervisor.c": "a program of its own; no thread of ours is in it",
 }
 # (file, function, call) -> reason

@@ -10,6 +10,7 @@ import os
 import threading
 from types import FrameType
 
+from hornpipe._native import timed_call as _timed
 from hornpipe._native import wait as _wait
 from hornpipe.deadline import NEVER, after, check_timeout
 
@@ -18,7 +19,7 @@ _AGAIN = 100_000_000
 _SOON = 1_000_000
 
 _running: list[alarm] = []
-_clock: _wait.AlarmClock | None = None
+_clock: _timed.AlarmClock | None = None
 
 
 class _Expired(BaseException):
@@ -64,7 +65,7 @@ class alarm:
                 "or fn(...).with_options(timeout=...).call()"
             )
         if _clock is None:
-            _clock = _wait.AlarmClock(_ring)
+            _clock = _timed.AlarmClock(_ring)
         self._deadline = self._next = after(self.seconds)
         _running.append(self)
         _set()

@@ -7,9 +7,11 @@ can: their exceptions come out of the call, otherwise it goes on with the time i
 
 from __future__ import annotations
 
+import os
 import select
 from collections.abc import Iterable
 
+from hornpipe._native import timed_call as _timed
 from hornpipe._native import wait as _wait
 from hornpipe._native.buffers import ByteSink, ReadBuffer
 
@@ -69,8 +71,19 @@ def fill(buffer: ByteSink | ReadBuffer, fd: int, size: int, deadline: int, seen:
 
 def child(pid: int, deadline: int) -> bool | None:
     """Wait for a child that has no pidfd: whether it has ended; ``None`` when it is not ours to wait for."""
-    ended = _wait.child(pid, deadline)
+    ended = _timed.child(pid, deadline)
     return None if ended < 0 else bool(ended)
+
+
+def open_path(path: str | bytes, flags: int, mode: int, deadline: int) -> int | None:
+    """Open a path, waiting for a FIFO's other end: the descriptor, close-on-exec; ``None`` at the deadline."""
+    fd = _timed.open_path(os.fsencode(path), flags | os.O_CLOEXEC, mode, deadline)
+    return None if fd < 0 else fd
+
+
+def lock_file(fd: int, operation: int, deadline: int) -> bool:
+    """flock(2): whether the lock was had by the deadline."""
+    return _timed.lock_file(fd, operation, deadline)
 
 
 def suspend(opened: Iterable[int], deadline: int) -> bool:

@@ -7,7 +7,7 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 from posix.types cimport pid_t, uid_t
 
-from hornpipe._native.wait cimport keep_clock_signal
+from hornpipe._native.timed_call cimport use_clock_hook
 
 cdef extern from "rings.h" nogil:
     struct signal_record:
@@ -249,7 +249,7 @@ def install(int number, int flags, mask):
     for other in mask:
         sigaddset(&blocked, other)
     if number >= first_queued():
-        keep_clock_signal(rings_relieve)  # a full ring blocks these where they arrive: see rings.c
+        use_clock_hook(rings_relieve)  # a full ring blocks these where they arrive: see rings.c
     if rings_install(number, flags, &blocked, NULL) < 0:
         PyErr_SetFromErrno(OSError)
 

@@ -1,14 +1,12 @@
-"""Blocking: poll(2), and calls without a descriptor bounded by timer_create(2).
+"""Blocking on descriptors: poll(2).
 
-The only native code that waits. Deadlines are CLOCK_MONOTONIC instants in nanoseconds; -1 is
+With timed_call the only native code that waits. Deadlines are CLOCK_MONOTONIC instants in nanoseconds; -1 is
 never, 0 (any instant in the past) tries once. Signal handlers run before each wait and after
 each interruption, in the thread where Python runs them; their exceptions come out here, else
 the wait goes on until its deadline.
 """
-from libc.errno cimport ECHILD, EINTR, errno
+from libc.errno cimport EINTR, errno
 from libc.stdlib cimport free, malloc
-from posix.types cimport pid_t
-
 from _signal import set_wakeup_fd
 
 cdef extern from *:
@@ -21,7 +19,6 @@ cdef extern from *:
     #include <stdint.h>
     #include <string.h>
     #include <sys/syscall.h>
-    #include <sys/wait.h>
     #include <time.h>
     #include <unistd.h>
 
@@ -212,141 +209,14 @@ cdef extern from *:
                 }
         pthread_mutex_unlock(&waiters_lock);
     }
-
-    /* The clock that interrupts calls without a descriptor. SIGRTMAX, with a handler that does
-     * next to nothing and no SA_RESTART, so that the call returns EINTR; sent to this thread alone, so
-     * neither SIGALRM nor anybody's itimer is touched. */
-    #ifdef __linux__
-    static void (*clock_hook)(void *);
-    #include <Python.h>
-
-    #define ALARM 1
-    static void clock_signal(int number, siginfo_t *info, void *context) {
-        if (info->si_code == SI_TIMER && info->si_value.sival_int == ALARM)
-            PyErr_SetInterruptEx(number);
-        if (clock_hook)
-            clock_hook(context);
-    }
-    static int clocks;
-    static struct sigaction before_clocks;
-
-    static void end_clock(void) {
-        pthread_mutex_lock(&waiters_lock);
-        if (--clocks == 0)
-            sigaction(SIGRTMAX, &before_clocks, NULL);
-        pthread_mutex_unlock(&waiters_lock);
-    }
-
-    /* Again after signal.signal, which puts CPython's handler in this one's place. */
-    static void hold_clock_signal_again(void) {
-        struct sigaction action;
-        memset(&action, 0, sizeof action);
-        action.sa_sigaction = clock_signal;
-        action.sa_flags = SA_SIGINFO;
-        sigaction(SIGRTMAX, &action, NULL);
-    }
-
-    static void hold_clock_signal(void) {
-        struct sigaction action;
-        memset(&action, 0, sizeof action);
-        action.sa_sigaction = clock_signal;
-        action.sa_flags = SA_SIGINFO;
-        pthread_mutex_lock(&waiters_lock);
-        if (clocks++ == 0)
-            sigaction(SIGRTMAX, &action, &before_clocks);
-        pthread_mutex_unlock(&waiters_lock);
-    }
-
-    static void use_clock_hook(void (*hook)(void *)) {
-        if (!clock_hook) {
-            clock_hook = hook;
-            hold_clock_signal();
-        }
-    }
-
-    static int make_clock(timer_t *clock, int what) {
-        struct sigevent event;
-        memset(&event, 0, sizeof event);
-        event.sigev_notify = SIGEV_THREAD_ID;
-        event.sigev_signo = SIGRTMAX;
-        event.sigev_value.sival_int = what;
-    #ifdef sigev_notify_thread_id
-        event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
-    #else
-        event._sigev_un._tid = (pid_t)syscall(SYS_gettid);
-    #endif
-        return timer_create(CLOCK_MONOTONIC, &event, clock);
-    }
-
-    static int start_clock(timer_t *clock, sigset_t *before) {
-        hold_clock_signal();
-        if (make_clock(clock, 0) < 0) {
-            end_clock();
-            return -1;
-        }
-        sigset_t mine;
-        sigemptyset(&mine);
-        sigaddset(&mine, SIGRTMAX);
-        pthread_sigmask(SIG_UNBLOCK, &mine, before);
-        return 0;
-    }
-
-    static void set_clock(timer_t clock, long long deadline) {
-        /* At the deadline, then every 2 ms: an expiry that falls between our look at the time
-         * and the system call is lost, the next one is not. No later than 40 ms from now in any
-         * case: that bounds how long a Python handler waits whose signal fell into that gap. */
-        long long ns = 40000000;
-        if (deadline >= 0) {
-            long long left = deadline - monotonic_ns();
-            if (left < ns)
-                ns = left < 1 ? 1 : left;
-        }
-        struct itimerspec when;
-        when.it_value.tv_sec = 0;
-        when.it_value.tv_nsec = ns;
-        when.it_interval.tv_sec = 0;
-        when.it_interval.tv_nsec = 2000000;
-        timer_settime(clock, 0, &when, NULL);
-    }
-
-    static void set_alarm(timer_t clock, long long deadline) {
-        /* Again and again until Python has looked: an expiry between its last look and a system call
-         * would not end that call. */
-        struct itimerspec when = {{0, 5000000}, {0, 0}};
-        long long ns = deadline < 0 ? 0 : deadline - monotonic_ns();
-        if (deadline >= 0 && ns < 1)
-            ns = 1;
-        when.it_value.tv_sec = ns / 1000000000LL;
-        when.it_value.tv_nsec = ns % 1000000000LL;
-        timer_settime(clock, 0, &when, NULL);
-    }
-
-    static void stop_clock(timer_t clock, const sigset_t *before) {
-        timer_delete(clock);
-        /* An expiry may still be pending; with the handler gone it would kill the process. */
-        struct timespec now = {0, 0};
-        sigset_t mine;
-        sigemptyset(&mine);
-        sigaddset(&mine, SIGRTMAX);
-        pthread_sigmask(SIG_BLOCK, &mine, NULL);
-        while (sigtimedwait(&mine, NULL, &now) > 0)
-            ;
-        end_clock();
-        pthread_sigmask(SIG_SETMASK, before, NULL);
-    }
-    #endif
     """
     struct pollfd:
         int fd
         short events
         short revents
     ctypedef unsigned long nfds_t
-    ctypedef void *timer_t
     ctypedef struct sigset_t:
         pass
-    ctypedef struct siginfo_t:
-        pass
-    int P_PID, WEXITED, WNOWAIT, WNOHANG, WSTOPPED
     long long monotonic_ns() nogil
     long long closings
     int poll_once(pollfd *, nfds_t, long long, int, long long, int, int *) nogil
@@ -356,20 +226,8 @@ cdef extern from *:
     int sigemptyset(sigset_t *)
     int sigaddset(sigset_t *, int)
     int pthread_sigmask(int, const sigset_t *, sigset_t *)
-    void use_clock_hook(void (*)(void *) noexcept)
     void *pipe_of_this_thread() nogil
     void wake_waiters_of(int) nogil
-    int start_clock(timer_t *, sigset_t *) nogil
-    int make_clock(timer_t *, int)
-    void set_alarm(timer_t, long long)
-    void hold_clock_signal()
-    void hold_clock_signal_again()
-    int timer_delete(timer_t)
-    int ALARM
-    int SIGRTMAX
-    void set_clock(timer_t, long long) nogil
-    void stop_clock(timer_t, const sigset_t *) nogil
-    int waitid(int, int, siginfo_t *, int) nogil
     short POLLNVAL
 
 cdef extern from "Python.h":
@@ -507,55 +365,6 @@ def wake(int fd):
     wake_waiters_of(fd)
 
 
-def child(int pid, long long deadline):
-    """waitid(2) with WNOWAIT: whether the child has ended by the deadline; -1 if it is not ours.
-
-    Without a pidfd there is nothing to poll, so a timer interrupts the call.
-    """
-    cdef siginfo_t facts
-    cdef timer_t clock
-    cdef sigset_t before
-    cdef int result, error
-    cdef long long now
-    result = waitid_now(pid)
-    if result != 0:
-        return result
-    if start_clock(&clock, &before) < 0:
-        PyErr_SetFromErrno(OSError)
-    try:
-        while True:
-            PyErr_CheckSignals()
-            if deadline >= 0:
-                now = monotonic_ns()
-                if now >= deadline:
-                    return waitid_now(pid)
-            with nogil:
-                set_clock(clock, deadline)
-                result = waitid(P_PID, pid, &facts, WEXITED | WNOWAIT)
-                error = errno
-            if result == 0:
-                return 1
-            if error == ECHILD:
-                return -1
-            if error != EINTR:
-                raise OSError(error, "waitid")
-    finally:
-        stop_clock(clock, &before)
-
-
-cdef extern from *:
-    """
-    static int waitid_now(pid_t pid) {
-        siginfo_t facts;
-        facts.si_pid = 0;
-        if (waitid(P_PID, (id_t)pid, &facts, WEXITED | WNOWAIT | WNOHANG) < 0)
-            return -1;
-        return facts.si_pid != 0;
-    }
-    """
-    int waitid_now(pid_t) nogil
-
-
 def suspend(opened, long long deadline):
     """sigsuspend(2) with a deadline: opens these signals in the main thread until a handler has run.
 
@@ -584,39 +393,6 @@ def suspend(opened, long long deadline):
         wakeup.put_back()
 
 
-CLOCK_SIGNAL = SIGRTMAX
-
-
-cdef class AlarmClock:
-    """timer_create(2) for the main thread: the interpreter calls ``ring`` from the deadline on, until it is set anew."""
-    cdef timer_t clock
-    cdef bint made
-
-    def __init__(self, ring):
-        from _signal import signal
-
-        # Held first, so that the signal never meets the default, which would kill the process.
-        hold_clock_signal()
-        signal(SIGRTMAX, ring)
-        hold_clock_signal_again()
-        if make_clock(&self.clock, ALARM) < 0:
-            PyErr_SetFromErrno(OSError)
-        self.made = True
-
-    def set(self, long long deadline):
-        """When it rings next; -1 for never."""
-        set_alarm(self.clock, deadline)
-
-    def __dealloc__(self):
-        if self.made:
-            timer_delete(self.clock)
-
-
 def now():
     """CLOCK_MONOTONIC in nanoseconds, the clock of every deadline."""
     return monotonic_ns()
-
-
-cdef void keep_clock_signal(void (*hook)(void *) noexcept) noexcept:
-    """Puts the clock signal's handler in place for good, with ``hook`` for what else it does."""
-    use_clock_hook(hook)

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from hornpipe._native.wait import CLOCK_SIGNAL
+from hornpipe._native.timed_call import CLOCK_SIGNAL
 
 _TIMERS = {
     "ITIMER_REAL": signal.ITIMER_REAL,

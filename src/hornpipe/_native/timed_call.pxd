@@ -1,0 +1,1 @@
+cdef void use_clock_hook(void (*hook)(void *) noexcept) noexcept
