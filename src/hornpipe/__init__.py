@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # what a checker sees; at run time each name is looked up at 
         SignalWarning,
         SpawnError,
     )
+    from hornpipe.fifo import Fifo, is_fifo
     from hornpipe.handle import Handle
     from hornpipe.job import CLOSED, NULL, STDOUT, TAIL, Job
     from hornpipe.lines import Head, Tail
@@ -63,6 +64,7 @@ __all__ = [
     "Detached",
     "Duplex",
     "ExitStatus",
+    "Fifo",
     "Foreign",
     "ForkWarning",
     "Function",
@@ -90,6 +92,7 @@ __all__ = [
     "alive",
     "cmd",
     "fn",
+    "is_fifo",
     "kill",
     "sh",
     "signals",
@@ -124,6 +127,7 @@ _ROOMS = {
         "RemoteError",
         "SpawnError",
     ),
+    "fifo": ("Fifo", "is_fifo"),
     "handle": ("Handle",),
     "job": (
         "CLOSED",

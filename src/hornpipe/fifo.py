@@ -1,0 +1,325 @@
+"""Named pipes, and files whose content is made for each reader (perlipc:F1, F2, F3)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from typing import Any, Generic, Self, cast
+
+from hornpipe import wait
+from hornpipe.deadline import NEVER, after, passed, sooner
+from hornpipe.errors import ReaderGone
+from hornpipe.fd import Descriptor, above_stdio, nonblocking
+from hornpipe.handle import Handle
+from hornpipe.lines import BYTES, TEXT, Codec, Str
+
+PIPE_BUF = 4096
+"""Bytes that one write(2) to a pipe keeps together, whoever else writes (pipe(7))."""
+
+_LOOK_AGAIN = 0.5
+"""Seconds between looks whether the name still is ours, while nobody reads."""
+_LATE = 2.0
+"""Seconds for which a used-up FIFO is kept in mind, for a reader that had looked the name up before it went."""
+
+
+def is_fifo(path: str | bytes | os.PathLike[Any]) -> bool:
+    """Whether a named pipe stands there: Perl's ``-p``. A symlink to one counts; nothing there does not.
+
+    >>> is_fifo("/dev/null"), is_fifo("/no/such/path")
+    (False, False)
+    """
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+class NotAFifo(FileExistsError):
+    """Something else stands where a FIFO should be."""
+
+
+class RecordWriter(Handle[Str]):
+    """The writing end of a FIFO. A reader that has gone is ``BrokenPipeError`` with the bytes taken."""
+
+    def record(self, data: Str) -> None:
+        """Write ``data`` in one piece, which no other writer's comes between (gotcha:FI5).
+
+        ``ValueError`` when it is longer than the 4096 bytes (PIPE_BUF) for which the kernel promises that.
+        """
+        encoded = self._codec.encode(data)
+        if len(encoded) > PIPE_BUF:
+            raise ValueError(
+                f"a record of {len(encoded)} bytes is more than the {PIPE_BUF} that stay together in a pipe; "
+                "send it in pieces with a number each, or through a socket"
+            )
+        self.flush()
+        self._send(encoded)
+
+
+class Fifo(Generic[Str]):
+    r"""A named pipe. As a context manager it makes the FIFO and removes it again.
+
+    An existing FIFO is used as it is, and is not removed; anything else in its place is
+    ``FileExistsError``. ``mode`` are its permissions, whatever the umask.
+
+    >>> import hornpipe as hp, os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, hp.Fifo(os.path.join(folder, "pipe")) as fifo:
+    ...     reader = hp.cmd("sort", fifo.path).reader()
+    ...     with fifo.writer(timeout=5) as out:
+    ...         print("b\na", file=out)
+    ...     with reader:
+    ...         reader.read()
+    'a\nb\n'
+    """
+
+    def __init__(
+        self, path: str | bytes | os.PathLike[Any], mode: int = 0o600, *, codec: Codec[Str] | None = None
+    ) -> None:
+        if not 0 <= mode <= 0o777:
+            raise ValueError(f"mode must be between 0 and 0o777, not {mode!r}")
+        self.path: str | bytes = os.fspath(path)
+        """Where it stands."""
+        self.mode = mode
+        self._codec = cast("Codec[Str]", TEXT if codec is None else codec)
+        self._made: tuple[int, int] | None = None
+        self._spare: tuple[str | bytes, tuple[int, int]] | None = None
+
+    def as_bytes(self) -> Fifo[bytes]:
+        """The same, speaking bytes."""
+        return Fifo(self.path, self.mode, codec=BYTES)
+
+    # --- the name ---
+
+    def create(self) -> bool:
+        """Make it; whether that was needed. ``FileExistsError`` when something else is there (a symlink too)."""
+        try:
+            found = os.lstat(self.path)
+        except FileNotFoundError:
+            pass
+        else:
+            if stat.S_ISFIFO(found.st_mode):
+                return False
+            raise NotAFifo(errno.EEXIST, f"{_kind(found.st_mode)} is there already, not a FIFO", self.path)
+        beside, self._made = self._make_beside()
+        try:
+            os.link(beside, self.path)  # and not rename, which would replace what has come meanwhile
+        except FileExistsError:
+            return self.create()
+        finally:
+            os.unlink(beside)
+        return True
+
+    def _make_beside(self) -> tuple[str | bytes, tuple[int, int]]:
+        """A FIFO of ours under another name in the same folder, with its mode exact (mkfifo obeys the umask)."""
+        folder, name = os.path.split(os.fsencode(self.path))
+        while True:
+            beside = os.path.join(folder, b"." + name + b"." + os.urandom(6).hex().encode())
+            try:
+                os.mkfifo(beside, 0o600)
+                break
+            except FileExistsError:
+                continue
+        os.chmod(beside, self.mode)
+        made = os.lstat(beside)
+        return beside, (made.st_dev, made.st_ino)
+
+    def remove(self) -> bool:
+        """Remove it if it is the one that was made here; whether it was."""
+        try:
+            found = os.lstat(self.path)
+        except FileNotFoundError:
+            return False
+        if (found.st_dev, found.st_ino) != self._made:
+            return False
+        os.unlink(self.path)
+        self._made = None
+        return True
+
+    def __enter__(self) -> Self:
+        self.create()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    # --- its ends ---
+
+    def reader(self, timeout: float | None = None, *, persistent: bool = False) -> Handle[Str]:
+        """Open it for reading: waits for a writer, ``TimeoutError`` after ``timeout`` seconds (perlipc:F3).
+
+        The end of the file comes when the last writer has left. ``persistent`` waits for no writer and sees
+        no end: writers come and go, and reading waits for the next one.
+        """
+        deadline = after(timeout)
+        if persistent:
+            # A writer of our own, on the same descriptor, keeps the end from coming (gotcha:FI2).
+            fd = self._open(os.O_RDWR, NEVER)
+        else:
+            fd = self._open(os.O_RDONLY, deadline)
+        if fd is None:
+            raise TimeoutError(f"nobody opened {os.fsdecode(self.path)} for writing within {timeout:g} s")
+        return Handle(fd, None, self._codec, name=os.fsdecode(self.path))
+
+    def writer(self, timeout: float | None = None) -> RecordWriter[Str]:
+        """Open it for writing: waits for a reader, ``TimeoutError`` after ``timeout`` seconds (perlipc:F3)."""
+        fd = self._open(os.O_WRONLY, after(timeout))
+        if fd is None:
+            raise TimeoutError(f"nobody opened {os.fsdecode(self.path)} for reading within {timeout:g} s")
+        return RecordWriter(None, fd, self._codec, name=os.fsdecode(self.path))
+
+    def _open(self, flags: int, deadline: int) -> Descriptor | None:
+        opened = wait.open_path(self.path, flags | os.O_NOFOLLOW, 0, deadline)
+        if opened is None:
+            return None
+        fd = Descriptor(above_stdio(opened))
+        found = os.fstat(fd.fileno())
+        if not stat.S_ISFIFO(found.st_mode):
+            fd.close()
+            raise NotAFifo(errno.EEXIST, f"{_kind(found.st_mode)} is there, not a FIFO", self.path)
+        return fd
+
+    # --- a file that is a program ---
+
+    def serve(
+        self,
+        make: Callable[[], Str],
+        *,
+        readers: int | None = None,
+        timeout: float | None = None,
+        replace: bool = False,
+    ) -> int:
+        """Give each reader of the name a fresh answer: the page's ``.signature`` program (perlipc:F2).
+
+        ``make()`` is called for each reader; its result is what that one reads. Goes on for ever, or for
+        so many ``readers``, or for ``timeout`` seconds; how many there were. A FIFO that somebody removes
+        is put back; anything else in its place is left alone and is ``FileExistsError``, unless
+        ``replace=True``. What ``make`` raises comes out of here.
+
+        Readers one after another each get one whole answer. Readers that open it at the very same
+        instant get whole answers or nothing, never two: a pipe cannot tell them apart (gotcha:FI4); who
+        needs that listens on a socket.
+        """
+        deadline = after(timeout)
+        served = 0
+        late: list[tuple[Descriptor, int]] = []
+        if replace:
+            self._take_the_place()
+        else:
+            self.create()
+        try:
+            while readers is None or served < readers:
+                used = self._await_reader(deadline, late, replace)
+                if used is None:
+                    break
+                sink, held = used
+                late.append((held, after(_LATE)))
+                self._answer(sink, make)
+                served += 1
+        finally:
+            if self._spare is not None:
+                os.unlink(self._spare[0])
+                self._spare = None
+            for held, _ in late:
+                _let_go(held)
+                held.close()
+        return served
+
+    def _await_reader(
+        self, deadline: int, late: list[tuple[Descriptor, int]], replace: bool
+    ) -> tuple[Descriptor, Descriptor] | None:
+        """The end to write to once somebody reads, with a fresh FIFO in its place already."""
+        while True:
+            for each in list(late):
+                _let_go(each[0])
+                if passed(each[1]):
+                    late.remove(each)
+                    each[0].close()
+            try:
+                held = Descriptor(above_stdio(os.open(self.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)))
+            except FileNotFoundError:
+                self.create()
+                continue
+            found = os.fstat(held.fileno())
+            if not stat.S_ISFIFO(found.st_mode):
+                held.close()
+                if not replace:
+                    raise NotAFifo(errno.EEXIST, f"{_kind(found.st_mode)} has come in its place", self.path)
+                self._take_the_place()
+                continue
+            # Made beforehand: whoever opens the used one between its first reader and the fresh one shares it.
+            if self._spare is None:
+                self._spare = self._make_beside()
+            limit = sooner(deadline, after(_LOOK_AGAIN / 10 if late else _LOOK_AGAIN))
+            opened = wait.open_path(f"/proc/self/fd/{held.fileno()}", os.O_WRONLY, 0, limit)
+            if opened is not None:
+                sink = Descriptor(above_stdio(opened))
+                self._renew(found)
+                return sink, held
+            held.close()
+            if limit == deadline:
+                return None
+
+    def _renew(self, used: os.stat_result) -> None:
+        """A fresh FIFO in its place before the answer is made: the next reader must not meet this one (gotcha:FI3)."""
+        try:
+            now = os.lstat(self.path)
+        except FileNotFoundError:
+            return
+        if (now.st_dev, now.st_ino) == (used.st_dev, used.st_ino) and self._spare is not None:
+            beside, self._made = self._spare
+            self._spare = None
+            os.rename(beside, self.path)
+
+    def _take_the_place(self) -> None:
+        try:
+            found = os.lstat(self.path)
+        except FileNotFoundError:
+            self.create()
+            return
+        if stat.S_ISDIR(found.st_mode):
+            raise NotAFifo(errno.EISDIR, "a directory is there, which is not replaced", self.path)
+        if not stat.S_ISFIFO(found.st_mode):
+            beside, self._made = self._make_beside()
+            os.rename(beside, self.path)
+
+    def _answer(self, sink: Descriptor, make: Callable[[], Str]) -> None:
+        with sink:
+            nonblocking(sink.fileno())
+            data = make()
+            writer: Handle[Str] = Handle(None, sink, self._codec, name=os.fsdecode(self.path))
+            try:
+                writer.write(data)
+                writer.close()
+            except ReaderGone:
+                pass  # it has seen enough, or died: the next one gets an answer of its own
+
+    def __repr__(self) -> str:
+        return f"<Fifo {os.fsdecode(self.path)}>"
+
+
+def _let_go(used: Descriptor) -> None:
+    """Give whoever waits at a used-up FIFO its end of file.
+
+    It had looked the name up just before the fresh one came, and would wait for ever. An answer
+    would be right for it, but a reader that has had its own and is still there looks the same.
+    """
+    try:
+        os.close(os.open(f"/proc/self/fd/{used.fileno()}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # nobody there
+            raise
+
+
+def _kind(mode: int) -> str:
+    for test, name in (
+        (stat.S_ISLNK, "a symlink"),
+        (stat.S_ISDIR, "a directory"),
+        (stat.S_ISREG, "a file"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISFIFO, "a FIFO"),
+    ):
+        if test(mode):
+            return name
+    return "a device"
