@@ -9,19 +9,13 @@ from collections.abc import Callable
 from typing import Any, Generic, Self, cast
 
 from hornpipe import wait
-from hornpipe.deadline import NEVER, after, passed, sooner
-from hornpipe.errors import ReaderGone
-from hornpipe.fd import Descriptor, above_stdio, nonblocking
+from hornpipe.deadline import NEVER, after
+from hornpipe.fd import Descriptor, above_stdio
 from hornpipe.handle import Handle
 from hornpipe.lines import BYTES, TEXT, Codec, Str
 
 PIPE_BUF = 4096
 """Bytes that one write(2) to a pipe keeps together, whoever else writes (pipe(7))."""
-
-_LOOK_AGAIN = 0.5
-"""Seconds between looks whether the name still is ours, while nobody reads."""
-_LATE = 2.0
-"""Seconds for which a used-up FIFO is kept in mind, for a reader that had looked the name up before it went."""
 
 
 def is_fifo(path: str | bytes | os.PathLike[Any]) -> bool:
@@ -84,7 +78,6 @@ class Fifo(Generic[Str]):
         self.mode = mode
         self._codec = cast("Codec[Str]", TEXT if codec is None else codec)
         self._made: tuple[int, int] | None = None
-        self._spare: tuple[str | bytes, tuple[int, int]] | None = None
 
     def as_bytes(self) -> Fifo[bytes]:
         """The same, speaking bytes."""
@@ -101,7 +94,7 @@ class Fifo(Generic[Str]):
         else:
             if stat.S_ISFIFO(found.st_mode):
                 return False
-            raise NotAFifo(errno.EEXIST, f"{_kind(found.st_mode)} is there already, not a FIFO", self.path)
+            raise NotAFifo(errno.EEXIST, f"{kind_of(found.st_mode)} is there already, not a FIFO", self.path)
         beside, self._made = self._make_beside()
         try:
             os.link(beside, self.path)  # and not rename, which would replace what has come meanwhile
@@ -177,7 +170,7 @@ class Fifo(Generic[Str]):
         found = os.fstat(fd.fileno())
         if not stat.S_ISFIFO(found.st_mode):
             fd.close()
-            raise NotAFifo(errno.EEXIST, f"{_kind(found.st_mode)} is there, not a FIFO", self.path)
+            raise NotAFifo(errno.EEXIST, f"{kind_of(found.st_mode)} is there, not a FIFO", self.path)
         return fd
 
     # --- a file that is a program ---
@@ -201,78 +194,27 @@ class Fifo(Generic[Str]):
         instant get whole answers or nothing, never two: a pipe cannot tell them apart (gotcha:FI4); who
         needs that listens on a socket.
         """
+        from hornpipe.fifo_answers import Answers
+
         deadline = after(timeout)
-        served = 0
-        late: list[tuple[Descriptor, int]] = []
         if replace:
-            self._take_the_place()
+            self.take_the_place()
         else:
             self.create()
-        try:
+        served = 0
+        with Answers(self, self._codec, replace) as answers:
             while readers is None or served < readers:
-                used = self._await_reader(deadline, late, replace)
-                if used is None:
+                if not answers.await_readers(deadline, None if readers is None else readers - served):
                     break
-                sink, held = used
-                late.append((held, after(_LATE)))
-                self._answer(sink, make)
-                served += 1
-        finally:
-            if self._spare is not None:
-                os.unlink(self._spare[0])
-                self._spare = None
-            for held, _ in late:
-                _let_go(held)
-                held.close()
+                served += answers.give(make)
         return served
 
-    def _await_reader(
-        self, deadline: int, late: list[tuple[Descriptor, int]], replace: bool
-    ) -> tuple[Descriptor, Descriptor] | None:
-        """The end to write to once somebody reads, with a fresh FIFO in its place already."""
-        while True:
-            for each in list(late):
-                _let_go(each[0])
-                if passed(each[1]):
-                    late.remove(each)
-                    each[0].close()
-            try:
-                held = Descriptor(above_stdio(os.open(self.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)))
-            except FileNotFoundError:
-                self.create()
-                continue
-            found = os.fstat(held.fileno())
-            if not stat.S_ISFIFO(found.st_mode):
-                held.close()
-                if not replace:
-                    raise NotAFifo(errno.EEXIST, f"{_kind(found.st_mode)} has come in its place", self.path)
-                self._take_the_place()
-                continue
-            # Made beforehand: whoever opens the used one between its first reader and the fresh one shares it.
-            if self._spare is None:
-                self._spare = self._make_beside()
-            limit = sooner(deadline, after(_LOOK_AGAIN / 10 if late else _LOOK_AGAIN))
-            opened = wait.open_path(f"/proc/self/fd/{held.fileno()}", os.O_WRONLY, 0, limit)
-            if opened is not None:
-                sink = Descriptor(above_stdio(opened))
-                self._renew(found)
-                return sink, held
-            held.close()
-            if limit == deadline:
-                return None
+    def own(self, made: os.stat_result) -> None:
+        """What stands there now is ours to remove."""
+        self._made = made.st_dev, made.st_ino
 
-    def _renew(self, used: os.stat_result) -> None:
-        """A fresh FIFO in its place before the answer is made: the next reader must not meet this one (gotcha:FI3)."""
-        try:
-            now = os.lstat(self.path)
-        except FileNotFoundError:
-            return
-        if (now.st_dev, now.st_ino) == (used.st_dev, used.st_ino) and self._spare is not None:
-            beside, self._made = self._spare
-            self._spare = None
-            os.rename(beside, self.path)
-
-    def _take_the_place(self) -> None:
+    def take_the_place(self) -> None:
+        """Put a FIFO of ours where something else stands."""
         try:
             found = os.lstat(self.path)
         except FileNotFoundError:
@@ -284,35 +226,12 @@ class Fifo(Generic[Str]):
             beside, self._made = self._make_beside()
             os.rename(beside, self.path)
 
-    def _answer(self, sink: Descriptor, make: Callable[[], Str]) -> None:
-        with sink:
-            nonblocking(sink.fileno())
-            data = make()
-            writer: Handle[Str] = Handle(None, sink, self._codec, name=os.fsdecode(self.path))
-            try:
-                writer.write(data)
-                writer.close()
-            except ReaderGone:
-                pass  # it has seen enough, or died: the next one gets an answer of its own
-
     def __repr__(self) -> str:
         return f"<Fifo {os.fsdecode(self.path)}>"
 
 
-def _let_go(used: Descriptor) -> None:
-    """Give whoever waits at a used-up FIFO its end of file.
-
-    It had looked the name up just before the fresh one came, and would wait for ever. An answer
-    would be right for it, but a reader that has had its own and is still there looks the same.
-    """
-    try:
-        os.close(os.open(f"/proc/self/fd/{used.fileno()}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-    except OSError as error:
-        if error.errno != errno.ENXIO:  # nobody there
-            raise
-
-
-def _kind(mode: int) -> str:
+def kind_of(mode: int) -> str:
+    """What it is, in words."""
     for test, name in (
         (stat.S_ISLNK, "a symlink"),
         (stat.S_ISDIR, "a directory"),

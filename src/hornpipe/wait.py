@@ -81,6 +81,17 @@ def open_path(path: str | bytes, flags: int, mode: int, deadline: int) -> int | 
     return None if fd < 0 else fd
 
 
+def open_renewed(path: str | bytes, fresh: bytes, deadline: int) -> tuple[int, bool] | None:
+    """Open a FIFO for writing when somebody reads it, and put ``fresh`` in its place at once.
+
+    The descriptor and whether that was done; ``None`` at the deadline. With the deadline 0 nothing is
+    waited for, and ``OSError`` (ENXIO) says that nobody reads.
+    """
+    flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if deadline else os.O_NONBLOCK)
+    fd, renewed = _timed.open_renewed(os.fsencode(path), fresh, flags, deadline)
+    return None if fd < 0 else (fd, renewed)
+
+
 def lock_file(fd: int, operation: int, deadline: int) -> bool:
     """flock(2): whether the lock was had by the deadline."""
     return _timed.lock_file(fd, operation, deadline)

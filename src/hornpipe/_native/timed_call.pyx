@@ -16,6 +16,7 @@ cdef extern from *:
     #include <signal.h>
     #include <string.h>
     #include <sys/file.h>
+    #include <sys/stat.h>
     #include <sys/syscall.h>
     #include <sys/wait.h>
     #include <time.h>
@@ -118,6 +119,19 @@ cdef extern from *:
         return open(opening->path, opening->flags, opening->mode);
     }
 
+    /* A FIFO's end for writing, and at once a fresh FIFO in its place: whoever opens the used one in
+     * between shares it with its first reader, so in between lies nothing but this. */
+    struct renewing { const char *path, *fresh; int flags, renewed; };
+    static long do_renew(void *arguments) {
+        struct renewing *renewing = arguments;
+        struct stat used, now;
+        int fd = open(renewing->path, renewing->flags);
+        if (fd >= 0 && fstat(fd, &used) == 0 && S_ISFIFO(used.st_mode) && lstat(renewing->path, &now) == 0 &&
+            now.st_ino == used.st_ino && now.st_dev == used.st_dev)
+            renewing->renewed = rename(renewing->fresh, renewing->path) == 0;
+        return fd;
+    }
+
     struct locking { int fd, operation; };
     static long do_flock(void *arguments) {
         struct locking *locking = arguments;
@@ -145,6 +159,11 @@ cdef extern from *:
         const char *path
         int flags
         mode_t mode
+    struct renewing:
+        const char *path
+        const char *fresh
+        int flags
+        int renewed
     struct locking:
         int fd
         int operation
@@ -159,6 +178,7 @@ cdef extern from *:
     void set_alarm(timer_t, long long)
     void stop_clock(timer_t, const sigset_t *)
     long do_open(void *) nogil
+    long do_renew(void *) nogil
     long do_flock(void *) nogil
     long do_waitid(void *) nogil
     int waitid_now(pid_t) nogil
@@ -228,6 +248,22 @@ def open_path(bytes path not None, int flags, int mode, long long deadline):
     if result < 0:
         PyErr_SetFromErrnoWithFilename(OSError, path)
     return result
+
+
+def open_renewed(bytes path not None, bytes fresh not None, int flags, long long deadline):
+    """open(2) of a FIFO, and rename(2) of ``fresh`` onto its name: ``(fd, renewed)``; -1 at the deadline.
+
+    With the deadline 0 it does not wait: ENXIO says that nobody reads.
+    """
+    cdef renewing arguments
+    cdef long result
+    arguments.path, arguments.fresh, arguments.flags, arguments.renewed = path, fresh, flags, 0
+    result = timed(do_renew, &arguments, deadline) if deadline else do_renew(&arguments)
+    if result == LATE:
+        return -1, False
+    if result < 0:
+        PyErr_SetFromErrnoWithFilename(OSError, path)
+    return result, bool(arguments.renewed)
 
 
 def lock_file(int fd, int operation, long long deadline):

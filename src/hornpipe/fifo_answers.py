@@ -1,0 +1,167 @@
+"""A fresh answer for each reader of a FIFO, without the page's ``sleep 2`` (perlipc:F2, gotcha:FI3).
+
+Once somebody reads, a fresh FIFO takes the name at once, before the answer is made: the next reader
+meets that one. Only readers that open it between its first reader and that moment share a FIFO, and
+the kernel gives the answer to one of them. So fresh ones lie ready, and all readers that are there
+are taken in before any is answered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Generic, Self
+
+from hornpipe import wait
+from hornpipe.deadline import after, passed, sooner
+from hornpipe.errors import ReaderGone
+from hornpipe.fd import Descriptor, above_stdio, nonblocking
+from hornpipe.handle import Handle
+from hornpipe.lines import Codec, Str
+
+if TYPE_CHECKING:
+    from hornpipe.fifo import Fifo
+
+_LOOK_AGAIN = 0.5
+"""Seconds between looks whether the name still is ours, while nobody reads."""
+_LATE = 2.0
+"""Seconds for which a used-up FIFO is kept in mind, for a reader that had looked the name up before it went."""
+_READY = 16
+"""Fresh FIFOs that lie ready."""
+
+
+class Answers(Generic[Str]):
+    """The readers of a FIFO that are there, and the FIFOs for those to come."""
+
+    def __init__(self, fifo: Fifo[Str], codec: Codec[Str], replace: bool) -> None:
+        self._fifo = fifo
+        self._codec = codec
+        self._replace = replace
+        self._taken: list[Descriptor] = []
+        self._used: list[tuple[Descriptor, int]] = []
+        self._ready: list[bytes] = []
+        self._number = 0
+        # Beside it, since rename stays within a file system; a folder, to be one name and nobody else's.
+        folder, name = os.path.split(os.fsencode(fifo.path))
+        self._folder = tempfile.mkdtemp(prefix=b"." + name + b".", dir=folder or b".")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for sink in self._taken:
+            sink.close()
+        for used, _until in self._used:
+            _let_go(used)
+            used.close()
+        for fresh in self._ready:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(fresh)
+        with contextlib.suppress(OSError):
+            os.rmdir(self._folder)
+
+    def await_readers(self, deadline: int, most: int | None) -> bool:
+        """Wait for a reader and take in all that are there (``most`` of them); false when the deadline passed."""
+        self._take_in_all(most)
+        while not self._taken:
+            self._get_ready()
+            self._let_late_ones_go()
+            limit = sooner(deadline, after(_LOOK_AGAIN / 10 if self._used else _LOOK_AGAIN))
+            try:
+                opened = wait.open_renewed(self._fifo.path, self._ready[-1], limit)
+            except FileNotFoundError:
+                self._fifo.create()
+            except OSError as error:
+                self._not_a_fifo(error)
+            else:
+                if opened is not None:
+                    self._take_in(*opened)
+                    self._take_in_all(most)
+                elif limit == deadline:
+                    return False
+        return True
+
+    def _take_in_all(self, most: int | None) -> None:
+        while self._ready and (most is None or len(self._taken) < most):
+            try:
+                opened = wait.open_renewed(self._fifo.path, self._ready[-1], 0)
+            except OSError:
+                return  # nobody is there; whatever else it is comes up again when we wait
+            if opened is not None:
+                self._take_in(*opened)
+
+    def _take_in(self, opened: int, renewed: bool) -> None:
+        sink = Descriptor(above_stdio(opened))
+        if renewed:
+            self._ready.pop()
+            with contextlib.suppress(FileNotFoundError):
+                self._fifo.own(os.lstat(self._fifo.path))
+        elif not stat.S_ISFIFO(os.fstat(sink.fileno()).st_mode):
+            sink.close()
+            self._not_a_fifo(OSError(errno.EEXIST, ""))
+            return
+        held = Descriptor(above_stdio(os.open(f"/proc/self/fd/{sink.fileno()}", os.O_PATH | os.O_CLOEXEC)))
+        self._used.append((held, after(_LATE)))
+        self._taken.append(sink)
+
+    def _not_a_fifo(self, error: OSError) -> None:
+        from hornpipe.fifo import NotAFifo, kind_of
+
+        try:
+            mode = os.lstat(self._fifo.path).st_mode
+        except FileNotFoundError:
+            return  # gone again
+        if stat.S_ISFIFO(mode):
+            if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EEXIST):
+                return  # one has come meanwhile
+            raise error
+        if not self._replace:
+            raise NotAFifo(errno.EEXIST, f"{kind_of(mode)} has come in its place", self._fifo.path) from None
+        self._fifo.take_the_place()
+
+    def _get_ready(self) -> None:
+        while len(self._ready) < _READY:
+            self._number += 1
+            fresh = os.path.join(self._folder, b"%d" % self._number)
+            os.mkfifo(fresh, 0o600)
+            os.chmod(fresh, self._fifo.mode)  # mkfifo obeys the umask
+            self._ready.append(fresh)
+
+    def _let_late_ones_go(self) -> None:
+        for each in list(self._used):
+            _let_go(each[0])
+            if passed(each[1]):
+                self._used.remove(each)
+                each[0].close()
+
+    def give(self, make: Callable[[], Str]) -> int:
+        """Answer all that were taken in; how many."""
+        count = 0
+        while self._taken:
+            with self._taken.pop(0) as sink:
+                nonblocking(sink.fileno())
+                writer: Handle[Str] = Handle(None, sink, self._codec, name=os.fsdecode(self._fifo.path))
+                data = make()
+                # One that has seen enough, or has died, is no failure: the next gets an answer of its own.
+                with contextlib.suppress(ReaderGone):
+                    writer.write(data)
+                    writer.close()
+            count += 1
+        return count
+
+
+def _let_go(used: Descriptor) -> None:
+    """Give whoever waits at a used-up FIFO its end of file.
+
+    It had looked the name up just before the fresh one came, and would wait for ever. An answer
+    would be right for it, but a reader that has had its own and is still there looks the same.
+    """
+    try:
+        os.close(os.open(f"/proc/self/fd/{used.fileno()}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # nobody there
+            raise
