@@ -91,14 +91,16 @@ def many_descriptors() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def run_script(text: str, tmp_path: Path, *arguments: str, ignore_chld: bool = False) -> str:
+def run_script(
+    text: str, tmp_path: Path, *options: str, arguments: tuple[str, ...] = (), ignore_chld: bool = False
+) -> str:
     """A fresh interpreter; its stdout is a file, as with ``script > out``."""
     script, out = tmp_path / "script.py", tmp_path / "out"
     script.write_text(text)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with open(out, "wb") as file:
         done = subprocess.run(
-            [sys.executable, *arguments, str(script)],
+            [sys.executable, *options, str(script), *arguments],
             preexec_fn=(lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)) if ignore_chld else None,
             stdin=subprocess.DEVNULL,
             stdout=file,
@@ -514,6 +516,92 @@ class TestThePidfd:
             writer.close()
         # A shell keeps its script, if any, on 10 or above; this one has none.
         assert seen == ["0", "1", "2"]
+
+
+# clone(2) with CLONE_PIDFD; pidfd_send_signal(2) and pidfd_open(2), which have one number on every machine but alpha.
+CLONE = {"x86_64": (56, 0x1000), "aarch64": (220, 0x1000)}.get(platform.machine())
+SEND, OPEN = (424, 0), (434, 0)
+FORBIDDEN = [(CLONE,), (SEND, OPEN), (CLONE, SEND, OPEN)]
+
+_FORBID = """
+import ctypes, errno, os, signal, struct, sys
+def forbid(calls, error):
+    # seccomp(2), for good. Each call: its number, and the bit of its first argument that is forbidden (0: all of it).
+    load, equal, has_bit, leave = 0x20, 0x15, 0x45, 0x06
+    steps = [(load, 0, 0, 0)]
+    for number, bit in calls:
+        steps += [(equal, 0, 3 if bit else 1, number)]
+        steps += [(load, 0, 0, 16), (has_bit, 0, 1, bit)] if bit else []
+        steps += [(leave, 0, 0, 0x00050000 | error)]
+        steps += [(load, 0, 0, 0)] if bit else []
+    steps += [(leave, 0, 0, 0x7fff0000)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    program = struct.pack("HP", len(steps), ctypes.addressof(code))
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(38, 1, 0, 0, 0) == 0, ctypes.get_errno()
+    assert libc.prctl(22, 2, program, 0, 0) == 0, ctypes.get_errno()
+"""
+
+_EVERYTHING = """
+import hornpipe as hp
+from hornpipe.testing.processes import children
+from hornpipe.testing.stubborn import wait_until
+calls, error = eval(sys.argv[1]), getattr(errno, sys.argv[2])
+forbid(calls, error)
+process = hp.cmd("sleep", "60").start()
+print("pidfd", process.has_pidfd)
+print("kill", process.kill("TERM"), process.wait(5), process.kill())
+print("terminate", hp.cmd("sleep", "60").start().terminate(5))
+print("read", hp.cmd("cat", input="x").read(), hp.sh("exit 3", check=False).capture().status.code)
+with hp.cmd("yes").lines() as lines:
+    print("lines", next(lines))
+with hp.cmd("cat", timeout=20).duplex() as cat:
+    print("ask", cat.ask("y"))
+print("call", hp.fn(pow, 2, 3).call())
+print("pipeline", (hp.cmd("yes") | hp.cmd("head", "-1")).read())
+for options in {}, {"contain": True}:
+    print("contain" if options else "alone", hp.cmd("echo", "z", **options).read())
+    try:
+        hp.cmd("sleep", "60", timeout=0.1, grace=5, **options).read()
+    except hp.CommandTimeout as late:
+        print("timeout", late.status)
+process = hp.cmd("sleep", "60").background()
+print("background", process.alive(), process.kill())
+wait_until(lambda: not children(), what="the reaping of what runs in the background")
+"""
+
+_EXPECTED = """pidfd {}
+kill True killed by TERM False
+terminate killed by TERM
+read x 3
+lines y
+ask y
+call 8
+pipeline y
+
+alone z
+
+timeout killed by TERM
+contain z
+
+timeout killed by TERM
+background True True
+"""
+
+
+@pytest.mark.skipif(CLONE is None, reason="the number of clone(2) is known here for two machines only")
+class TestASandbox:
+    """gotcha:R2: pidfds may be forbidden, all of them or one call of three, and nothing behaves otherwise."""
+
+    @pytest.mark.parametrize(
+        ("calls", "error"),
+        [((), "EPERM"), *((calls, error) for calls in FORBIDDEN for error in ("EPERM", "ENOSYS", "EINVAL"))],
+        ids=lambda value: str(len(value)) if isinstance(value, tuple) else value,
+    )
+    def test_that_forbids_pidfds_changes_nothing(self, calls: tuple[object, ...], error: str, tmp_path: Path):
+        """gotcha:R2: with a real filter of seccomp(2), which answers as a kernel without them would."""
+        out = run_script(_FORBID + _EVERYTHING, tmp_path, arguments=(repr(calls), error))
+        assert out == _EXPECTED.format(CLONE not in calls)
 
 
 @pytest.mark.usefixtures("with_and_without_pidfd")

@@ -105,14 +105,25 @@ class Child:
                     if self.pidfd < 0 and wait.child(self.pid, 0) is None:
                         return False
                     os.killpg(self.pid, number)
-                elif self.pidfd >= 0:
-                    _spawn.send_signal(self.pidfd, number)
-                elif wait.child(self.pid, 0) is None:
-                    return False  # reaped by a stranger: the number may be anybody's by now
-                else:
+                elif not self._signal_by_pidfd(number):
+                    if wait.child(self.pid, 0) is None:
+                        return False  # reaped by a stranger: the number may be anybody's by now
                     os.kill(self.pid, number)
             except ProcessLookupError:
                 return False
+        return True
+
+    def _signal_by_pidfd(self, number: int) -> bool:
+        if self.pidfd < 0:
+            return False
+        try:
+            _spawn.send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            raise
+        except OSError:
+            # Missing, or forbidden by a sandbox, with whatever errno it likes (gotcha:R2). Where the
+            # signal or the right to send it is the matter, kill(2) will say so as well.
+            return False
         return True
 
     def close(self) -> None:

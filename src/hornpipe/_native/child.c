@@ -277,7 +277,11 @@ static pid_t start_child(struct launch *launch, int share_memory, int want_pidfd
         flags |= CLONE_VM | CLONE_VFORK;
     if (want_pidfd)
         flags |= CLONE_PIDFD;
-    return clone(run_child, stack + sizeof stack, flags, launch, pidfd);
+    pid_t pid = clone(run_child, stack + sizeof stack, flags, launch, pidfd);
+    /* A sandbox may refuse the flag (gotcha:R2). What else these say would be said again. */
+    if (pid < 0 && want_pidfd && (errno == EPERM || errno == EINVAL || errno == ENOSYS))
+        pid = clone(run_child, stack + sizeof stack, flags & ~CLONE_PIDFD, launch, pidfd);
+    return pid;
 #else
     pid_t pid = share_memory ? vfork() : fork();
     if (pid == 0)
