@@ -367,6 +367,12 @@ def test_a_started_pipeline_has_its_limit_at_the_next_wait() -> None:
         (hp.cmd("sleep", "30") | hp.cmd("sleep", "30")).with_options(timeout=TIMEOUT, grace=GRACE).start().wait()
 
 
+@pytest.mark.parametrize("contain", [False, True])
+def test_a_started_process_has_its_limit_at_the_end_of_its_block(contain: bool) -> None:
+    with over_in_time(), limited(["sleep", "30"], contain=contain).start():
+        pass
+
+
 def test_wait_with_its_own_timeout_leaves_the_process_running() -> None:
     with hp.cmd("sleep", "30").start() as process:
         began = time.monotonic()

@@ -210,7 +210,7 @@ class Process:
         if kind is not None:
             self.terminate()
         else:
-            self.wait_until(deadlines.NEVER)
+            self.wait()
 
     def __repr__(self) -> str:
         status = self._child.status
