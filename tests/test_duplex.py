@@ -73,6 +73,16 @@ def test_no_answer_comes_with_the_status() -> None:
         assert (caught.value.read, caught.value.status.code) == ("half", 3)
 
 
+@pytest.mark.parametrize("pty", [False, True], ids=["pipe", "terminal"])
+def test_sending_to_a_program_that_has_gone_is_a_broken_pipe_with_its_status(pty: bool) -> None:
+    """gotcha:P1, gotcha:TTY1: a terminal takes no more then, and gives no error by itself."""
+    with pytest.raises(BrokenPipeError) as caught, hp.sh("exit 3", pty=pty, timeout=10).duplex() as talk:
+        for _ in range(1000):
+            talk.send("never read\n" * 100)
+    assert caught.value.status.code == 3
+    assert 0 <= caught.value.taken < 1_100_000
+
+
 def test_events_come_from_both_streams() -> None:
     """Row B2."""
     with hp.sh("echo o; echo e >&2", timeout=10).duplex(stderr=True) as talk:

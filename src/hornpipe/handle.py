@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable
 from typing import Any, Generic, Self, cast
 
@@ -98,8 +100,6 @@ class Handle(Generic[Str]):
 
     def isatty(self) -> bool:
         """Whether the descriptor is a terminal."""
-        import os
-
         return not self.closed and os.isatty(self.fileno())
 
     def fileno(self) -> int:
@@ -351,8 +351,14 @@ class Handle(Generic[Str]):
             self._reader_gone()
 
     def _wait_for_room(self, fd: int) -> None:
-        if not wait.one(fd, wait.WRITE, self._deadline):
+        bits = wait.one(fd, wait.WRITE, self._deadline)
+        if not bits:
             self._expired("writing to")
+        self._check_hung_up(bits)
+
+    def _check_hung_up(self, bits: int) -> None:
+        if wait.hung_up(bits):
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
     def _reader_gone(self) -> None:
         raise ReaderGone(

@@ -232,11 +232,14 @@ class Pump:
             if self._stopped is not None and self._stopped():
                 self._end_feeds()
             return not passed(deadline)
-        for fd, _ in ready:
+        for fd, bits in ready:
             if fd in self._sources:
                 self._read(fd)
             elif fd in self._feeds:
-                self._write(fd)
+                if wait.hung_up(bits):
+                    self._end_feed(fd)
+                else:
+                    self._write(fd)
             elif fd == self._stop:
                 self._end_feeds()
         return True

@@ -112,6 +112,11 @@ def readable(bits: int) -> bool:
     return bool(bits & (READ | _OVER))
 
 
+def hung_up(bits: int) -> bool:
+    """Whether a terminal has nobody on its other side: it takes no more bytes then, and gives no error."""
+    return bool(bits & select.POLLHUP)
+
+
 def writable(bits: int) -> bool:
     """Whether a write would not block: room, or nobody left to read."""
     return bool(bits & (WRITE | _OVER))

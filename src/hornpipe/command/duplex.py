@@ -86,7 +86,7 @@ class Duplex(Handle[Str]):
         super()._send(data)
 
     def _wait_for_room(self, fd: int) -> None:
-        self._serve(((fd, wait.WRITE),), self._deadline)
+        self._check_hung_up(self._serve(((fd, wait.WRITE),), self._deadline).get(fd, 0))
         held = len(self._buffer) + len(self._errors_read)
         if held > self._limit:
             raise LimitExceeded(
@@ -120,8 +120,8 @@ class Duplex(Handle[Str]):
 
     # --- receiving ---
 
-    def _serve(self, beside: tuple[tuple[int, int], ...], deadline: int) -> None:
-        """Wait once for output or for what is in ``beside``, and take in the output."""
+    def _serve(self, beside: tuple[tuple[int, int], ...], deadline: int) -> dict[int, int]:
+        """Wait once for output or for what is in ``beside``, and take in the output; what was ready."""
         wanted: list[tuple[int, int]] = list(beside)
         ends: list[tuple[Descriptor, ReadBuffer]] = []
         for end, buffer in ((self._source, self._buffer), (self._errors_end, self._errors_read)):
@@ -139,6 +139,7 @@ class Duplex(Handle[Str]):
         for end, buffer in ends:
             if ready.get(end.fileno()):
                 buffer.fill(end.fileno(), _READ)
+        return ready
 
     def _late(self, deadline: int) -> None:
         if deadline == self._deadline:
