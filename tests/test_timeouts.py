@@ -170,12 +170,6 @@ def test_a_grandchild_in_another_session_cannot_hold_a_verb(verb: Callable[[Any]
         verb(limited(stubborn.grandchild_in_new_session(mark=mark, lingers=lingers)))
 
 
-@every_capturing_verb
-def test_without_a_timeout_a_grandchild_is_waited_for_as_the_shell_would(verb: Callable[[Any], object]) -> None:
-    """gotcha:T1: who gives no limit gets all of the output, not what came within two secret seconds."""
-    verb(hp.sh("(read go; echo late) <&0 & wait", input="go\n") if verb is not CAPTURING["events"] else hp.sh("true &"))
-
-
 @pytest.mark.parametrize("verb", [CAPTURING["read"], CAPTURING["capture"]], ids=["read", "capture"])
 def test_a_child_that_never_reads_its_input_cannot_hold_a_verb(verb: Callable[[Any], object]) -> None:
     """gotcha:T1: megabytes are left to feed."""
