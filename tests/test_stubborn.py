@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -127,14 +130,34 @@ def test_stops_itself_does_not_stay_for_ever() -> None:
     assert subprocess.run(stubborn.stops_itself(seconds=0.1), stdout=PIPE, check=True).stdout.endswith(b"continued\n")
 
 
-def test_never_reads_lets_its_stdin_fill() -> None:
+def unread(descriptor: int) -> int:
+    """Bytes in the pipe, whichever end of it this is."""
+    (count,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))
+    return int(count)
+
+
+def test_never_reads_lets_its_stdin_fill_and_lives_on() -> None:
     with running(stubborn.never_reads()) as child:
         assert out(child).readline() == READY
         assert child.stdin is not None
-        os.set_blocking(child.stdin.fileno(), False)
-        os.write(child.stdin.fileno(), b"x" * 1024 * 1024)  # as much as fits
+        stdin = child.stdin.fileno()
+        os.set_blocking(stdin, False)
+        taken = os.write(stdin, b"x" * 1024 * 1024)  # as much as fits
         with pytest.raises(BlockingIOError):
-            os.write(child.stdin.fileno(), b"x" * 4096)
+            os.write(stdin, b"x" * 4096)
+        assert wait_gone([child.pid], timeout=0.05) == [child.pid]  # time in which it could have ended, or read
+        assert unread(stdin) == taken
+
+
+def test_never_reads_does_not_mind_the_end_of_its_input_either() -> None:
+    ours, theirs = os.pipe()
+    with running(stubborn.never_reads(), stdin=ours) as child:
+        assert out(child).readline() == READY
+        os.write(theirs, b"x")
+        os.close(theirs)
+        assert wait_gone([child.pid], timeout=0.05) == [child.pid]
+        assert unread(ours) == 1
+        os.close(ours)
 
 
 def test_slow_start_is_silent_for_so_long() -> None:

@@ -33,13 +33,14 @@ def in_front():
 class Driver:
     """A Python program that leads a session on a terminal of its own, and our side of that terminal."""
 
-    def __init__(self, source: str, *, shell: bool = False) -> None:
+    def __init__(self, source: str, *, shell: bool) -> None:
         self.seen = b""
         # A stop of a session's leader is discarded by the kernel where its group is orphaned. So where stops matter
         # the leader is a tiny shell of ours, and the program is in a group below it, like a job.
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
-            os.execv(sys.executable, [sys.executable, "-c", (_SHELL if shell else "") + _quoted(source, shell)])
+            program = ["-c", _SHELL, _PRELUDE + source] if shell else ["-c", _PRELUDE + source]
+            os.execv(sys.executable, [sys.executable, *program])
 
     def wait_for(self, words: str) -> str:
         """Read until the terminal has shown *words*; what came before them."""
@@ -66,7 +67,7 @@ class Driver:
         os.waitpid(self.pid, 0)
 
 
-# Like a shell with job control: the job in a group in front; it tells of each stop, and continues the job on "fg".
+# Like a shell with job control: it runs its program in a group in front, tells of each stop, and continues it on "fg".
 _SHELL = """
 import os, signal, sys
 for number in (signal.SIGTTOU, signal.SIGTTIN, signal.SIGTSTP, signal.SIGINT):
@@ -78,7 +79,7 @@ if not job:
     os.read(r, 1)
     for number in (signal.SIGTTOU, signal.SIGTTIN, signal.SIGTSTP, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
-    os.execv(sys.executable, [sys.executable, "-c", SOURCE])
+    os.execv(sys.executable, [sys.executable, "-c", sys.argv[1]])
 os.setpgid(job, job)
 os.tcsetpgrp(0, job)
 os.close(w)
@@ -96,21 +97,9 @@ while True:
 """
 
 
-def _quoted(source: str, shell: bool) -> str:
-    return "" if shell else _PRELUDE + source
-
-
 @contextlib.contextmanager
 def on_a_terminal(source: str, shell: bool = False) -> Iterator[Driver]:
-    if shell:
-        global _SHELL
-        kept, _SHELL = _SHELL, f"SOURCE = {_PRELUDE + source!r}\n{_SHELL}"
-        try:
-            driver = Driver(source, shell=True)
-        finally:
-            _SHELL = kept
-    else:
-        driver = Driver(source)
+    driver = Driver(source, shell=shell)
     try:
         yield driver
     finally:
