@@ -9,10 +9,11 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+import hornpipe as hp
 from hornpipe.testing.stubborn import wait_until
 
 CTRL_C, CTRL_Z = b"\x03", b"\x1a"
@@ -308,7 +309,59 @@ sys.stdin.readline()
 
 def test_without_a_terminal_a_limited_run_is_no_different() -> None:
     """O10: stdin may be anything."""
-    import hornpipe as hp
-
     assert hp.cmd("true", timeout=60).run()
     assert hp.cmd("true", contain=True).run()
+
+
+# --- terminals that we make (pty=True) ---
+
+
+# Closes its terminal and goes on working: it looks a while for the HUP that would have ended it there.
+_CLOSES_ITS_TERMINAL = """
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+os.write(1, b"said\\n")
+for number in (0, 1, 2):
+    os.close(number)
+os._exit(0 if signal.sigtimedwait([signal.SIGHUP], 0.3) is None else 1)
+"""
+
+
+def read_by_reader(command: hp.Command[str]) -> str:
+    with command.reader() as file:
+        return file.read()
+
+
+def read_by_duplex(command: hp.Command[str]) -> str:
+    with command.duplex() as both:
+        both.close_input()
+        return both.read()
+
+
+_READINGS: dict[str, Callable[[hp.Command[str]], str]] = {
+    "read": lambda command: command.read(),
+    "capture": lambda command: command.capture().stdout,
+    "lines": lambda command: "".join(f"{line}\n" for line in command.lines()),
+    "reader": read_by_reader,
+    "duplex": read_by_duplex,
+}
+
+
+@pytest.mark.parametrize(
+    ("verb", "options"),
+    [(verb, options) for verb in _READINGS for options in ({}, {"stdin": hp.NULL}, {"input": "x\n"})][:-2],
+)
+def test_a_program_that_closes_its_terminal_may_go_on_working(verb: str, options: hp.Options) -> None:
+    """gotcha:TTY2, gotcha:TTY3: closing our side of it would end the program by HUP."""
+    command = hp.cmd(sys.executable, "-S", "-c", _CLOSES_ITS_TERMINAL, pty=True, timeout=30, **options)
+    assert _READINGS[verb](command) == "said\n"
+
+
+def test_whoever_leaves_a_conversation_by_an_exception_hangs_up() -> None:
+    """gotcha:TTY3: a shell at its prompt ignores TERM; the end of its terminal ends it at once."""
+    began = time.monotonic()
+    ignoring = "trap '' TERM; echo ready; read x"
+    with pytest.raises(LookupError), hp.sh(ignoring, pty=True, grace=30).duplex() as both:
+        assert both.readline() == "ready\n"
+        raise LookupError
+    assert time.monotonic() - began < 15

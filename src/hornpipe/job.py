@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from hornpipe import deadline as deadlines
 from hornpipe import pty, spawn, wait
 from hornpipe.errors import CommandFailed, CommandTimeout, indented, spawn_error
-from hornpipe.fd import Descriptor, pipe, widen
+from hornpipe.fd import Descriptor, above_stdio, pipe, widen
 from hornpipe.lines import Codec
 from hornpipe.process import AFTER_KILL, GRACE, Process
 from hornpipe.pump import Keeper, Pump, Sink, Tee, pieces
@@ -93,6 +93,7 @@ class Job:
 
     _foreground: pty.Foreground | None = None
     _supervisor: Supervisor | None = None
+    _terminal: Descriptor | None = None
     _settled = False
     _buffer_limit: int | None = None
     stdin: Descriptor | None = None
@@ -241,6 +242,9 @@ class Job:
         if stage.pty:
             ours, terminal = pty.open_pair()
             temporary.append(terminal)
+            # A program may close its terminal and work on. Were our side closed then, as the end of
+            # its output has it, the kernel would send it HUP (gotcha:TTY3).
+            self._terminal = Descriptor(above_stdio(os.dup(ours.fileno())))
 
         ends: list[int | None] = [None, None, None]
         if above is not None:
@@ -265,7 +269,7 @@ class Job:
                 ends[1] = terminal.fileno()
                 self.stdout = ours
                 if ends[0] == terminal.fileno():
-                    self.stdin = Descriptor(os.dup(ours.fileno()))  # close-on-exec, as os.dup makes it
+                    self.stdin = Descriptor(above_stdio(os.dup(ours.fileno())))
                     if stdin == "null":
                         pty.end_input(self.stdin, stage.input)
             else:
@@ -336,7 +340,12 @@ class Job:
             raise
         if self._foreground is not None:
             self._release_terminal(statuses[0])
+        self._hang_up()
         return self.judge(statuses, early)
+
+    def _hang_up(self) -> None:
+        if self._terminal is not None:
+            self._terminal.close()
 
     def _wait_for_end(self, process: Process) -> bool:
         if self._supervisor is None or self._foreground is None or process is not self.processes[0]:
@@ -466,6 +475,7 @@ class Job:
                 process.kill("KILL")
         self._move_until_ended(deadlines.after(AFTER_KILL))
         self._pump.close()
+        self._hang_up()
         statuses = [process.wait_until(0) for process in self.processes]
         for process in self.processes:
             if process.poll() is None:
@@ -491,6 +501,7 @@ class Job:
     def leave(self) -> None:
         """The reader or writer has had enough: end everything, and call nothing a failure."""
         self._settled = True
+        self._hang_up()
         self.end(self._terms.grace)
 
     def drained_stderr(self) -> str:
@@ -502,6 +513,7 @@ class Job:
 
     def abort(self) -> None:
         """An exception is leaving: end everything first, and quietly."""
+        self._hang_up()
         if not self._settled:
             self._settled = True
             for end in (self.stdin, self.stdout, self.stderr):
