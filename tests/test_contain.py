@@ -428,3 +428,35 @@ def test_a_copy_of_the_lifeline_in_another_child_keeps_nothing_alive(rung: str) 
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(caller.pid, signal.SIGKILL)
+
+
+def test_a_program_does_not_start_without_its_parent() -> None:
+    """T5: a parent that dies between the fork and the prctl of its child is not announced by PR_SET_PDEATHSIG."""
+    held, gate = os.pipe()
+    said, say = os.pipe()
+    # The child enters its cgroup before it asks for the signal: a full pipe in the place of cgroup.procs holds it there.
+    os.set_blocking(gate, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(gate, bytes(4096))
+    os.set_blocking(gate, True)
+    program = """
+import os, signal, sys
+from hornpipe._native import spawn
+gate, say = map(int, sys.argv[1:])
+plan = spawn.Plan(((say, 1),), cgroup=gate, death_signal=signal.SIGKILL)
+assert plan.launch([b"/bin/echo"], [b"echo", b"started"], None, False)[0] > 0
+os.write(say, b"forked\\n")
+signal.pause()
+"""
+    with open(said, "rb") as output, open(held, "rb") as full:
+        argv = [sys.executable, "-c", program, str(gate), str(say)]
+        with subprocess.Popen(argv, pass_fds=(gate, say)) as parent:
+            os.close(say)
+            os.close(gate)
+            try:
+                assert output.readline() == b"forked\n"
+            finally:
+                parent.kill()
+        full.read1(4096)
+        assert output.read() == b""

@@ -216,7 +216,8 @@ int child_prepare(const struct child_plan *plan, int *keep, struct child_failure
         return failed(failure, STAGE_CWD, 0);
 #ifdef __linux__
     /* After the ids, since changing them clears it. Only single-threaded parents set it: the
-     * signal comes when the *thread* that forked ends. */
+     * signal comes when the *thread* that forked ends. Whoever asks for it also has to look whether
+     * the parent is still there, for a death before this call is not announced. */
     if (plan->death_signal && prctl(PR_SET_PDEATHSIG, plan->death_signal, 0, 0, 0) < 0)
         return failed(failure, STAGE_SESSION, 2);
 #endif
@@ -248,14 +249,18 @@ struct launch {
     const struct child_plan *plan;
     struct child_failure *failure; /* in the parent's memory when that is shared */
     int report;                    /* else the pipe's write end; -1 when shared */
+    pid_t parent;
 };
 
 static int run_child(void *argument) {
     struct launch *launch = argument;
     struct child_failure failure = {0, 0, 0};
     int report = launch->report;
-    if (child_prepare(launch->plan, &report, &failure) == 0)
+    if (child_prepare(launch->plan, &report, &failure) == 0) {
+        if (launch->plan->death_signal && getppid() != launch->parent)
+            _exit(127);
         child_exec(launch->plan, &failure);
+    }
     if (report >= 0) {
         /* Smaller than PIPE_BUF into an empty pipe: whole, and it cannot block. */
         if (write(report, &failure, sizeof failure) < 0)
@@ -305,7 +310,7 @@ pid_t child_launch(const struct child_plan *plan, int share_memory, int want_pid
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    struct launch launch = {plan, failure, pipe_ends[1]};
+    struct launch launch = {plan, failure, pipe_ends[1], getpid()};
     pid_t pid = start_child(&launch, share_memory, want_pidfd, pidfd);
     int error = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
