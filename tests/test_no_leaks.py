@@ -456,6 +456,17 @@ def test_the_captures_of_pytest_are_no_leak(pytester: pytest.Pytester, capture: 
     result.assert_outcomes(passed=5)
 
 
+def test_the_first_use_of_hornpipe_is_no_leak(pytester: pytest.Pytester) -> None:
+    """Rooms are loaded at first use, which may be in any test, and a thread's first wait makes a pipe for the next."""
+    result = run(
+        pytester,
+        "def test_first():\n    import hornpipe as hp\n    assert hp.cmd('echo', 'x').read() == 'x\\n'",
+        "def test_signals():\n    import hornpipe as hp\n    with hp.SIG.local(USR1=print), hp.watch('USR2'): pass",
+        "def test_alarm():\n    import hornpipe as hp\n    with hp.alarm(60): pass",
+    )
+    result.assert_outcomes(passed=3)
+
+
 def test_what_other_fixtures_close_is_no_leak(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
