@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -178,11 +179,12 @@ def test_help_has_an_example(arguments):
 
 def test_a_reader_that_leaves_early_is_answered_with_silence():
     """gotcha:SIG16"""
-    done = subprocess.run(
-        f"'{HORNPIPE}' tour status call read | head -n 1", shell=True, capture_output=True, text=True, timeout=60
-    )
-    assert done.stderr == ""
-    assert done.stdout.startswith("ok ")
+    command = [HORNPIPE, "tour", "status", "timeout"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline().startswith("ok ")
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 128 + signal.SIGPIPE
 
 
 @pytest.mark.parametrize("absent", ["click", "rich"])

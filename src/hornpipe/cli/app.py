@@ -12,7 +12,18 @@ import click
 from hornpipe.cli import complain, die_of, reader_gone, tour
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog="Try it: hornpipe tour")
+class Quiet(click.Group):
+    """Ends as PIPE would end it when nobody reads its output; click by itself would exit with 1."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Do what was asked for."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise click.exceptions.Exit(reader_gone()) from None
+
+
+@click.group(cls=Quiet, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Try it: hornpipe tour")
 @click.version_option(version("hornpipe"), message="hornpipe %(version)s")
 def hornpipe() -> None:
     """Every way Unix processes talk to each other."""
@@ -61,7 +72,7 @@ def tour_command(names: tuple[str, ...], as_json: bool) -> None:
 def main(arguments: list[str]) -> int:
     """Do what a command line asks for; the exit status. Errors are one line."""
     try:
-        # Without click's own mode, which says "Aborted!" and takes a broken pipe for a failure.
+        # Without click's own mode, which says "Aborted!".
         code = hornpipe.main(arguments, prog_name="hornpipe", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
@@ -73,8 +84,6 @@ def main(arguments: list[str]) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return die_of(signal.SIGINT)
-    except BrokenPipeError:
-        return reader_gone()
     except OSError as error:
         complain(f"hornpipe: {(str(error).splitlines() or [type(error).__name__])[0]}")
         return 1
