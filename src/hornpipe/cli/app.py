@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import click
 
-from hornpipe.cli import complain, die_of, reader_gone, tour
+from hornpipe.cli import complain, die_of, reader_gone, signals, tour
 
 
 class Quiet(click.Group):
@@ -67,6 +67,27 @@ def tour_command(names: tuple[str, ...], as_json: bool) -> None:
     else:
         outcomes = tour.show_plain(rows)
     raise click.exceptions.Exit(0 if all(outcome.ok for outcome in outcomes) else 1)
+
+
+@hornpipe.command(
+    "signals",
+    epilog="\b\nExamples:\n  hornpipe signals\n  hornpipe signals $$\n"
+    "  hornpipe signals --json $(pgrep python) | jq -r '.[] | select(.blocked != []) | .pid'",
+)
+@click.argument("pids", nargs=-1, metavar="[PID]...", type=click.IntRange(1, 0x7FFF_FFFF))
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
+def signals_command(pids: tuple[int, ...], as_json: bool) -> None:
+    """List every signal: its number, what it does by default, and what it means.
+
+    With PIDs, show what these processes block, ignore, catch and have pending. What is blocked and what is pending
+    for a thread is that of the main thread; another thread's number is as good as a PID.
+
+    The exit status is 1 if there is no such process, or if it is hidden from us.
+    """
+    if not pids:
+        signals.show_kinds(as_json)
+    elif not signals.show_processes(pids, as_json):
+        raise click.exceptions.Exit(1)
 
 
 def main(arguments: list[str]) -> int:
