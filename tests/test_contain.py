@@ -434,7 +434,7 @@ def test_a_program_does_not_start_without_its_parent() -> None:
     """T5: a parent that dies between the fork and the prctl of its child is not announced by PR_SET_PDEATHSIG."""
     held, gate = os.pipe()
     said, say = os.pipe()
-    # The child enters its cgroup before it asks for the signal: a full pipe in the place of cgroup.procs holds it there.
+    # The child enters its cgroup before it asks for the signal: a full pipe in place of cgroup.procs holds it there.
     os.set_blocking(gate, False)
     with contextlib.suppress(BlockingIOError):
         while True:

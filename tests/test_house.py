@@ -39,7 +39,7 @@ ORDER = """
     contain pty
     job
     command
-    fifo fifo_answers inputs address resolve alarms
+    fifo_answers fifo inputs address resolve alarms
     sockets sysv
     supervision reexec
     daemon server expect

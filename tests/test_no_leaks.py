@@ -485,13 +485,6 @@ def test_with_fixture_first(sleeper, no_leaks): pass
     result.assert_outcomes(passed=2)
 
 
-def test_the_first_use_of_hornpipe_is_no_leak(pytester: pytest.Pytester) -> None:
-    result = run(
-        pytester, "def test_first():\n    import hornpipe as hp\n    assert list(hp.cmd('echo').lines()) == ['']"
-    )
-    result.assert_outcomes(passed=1)
-
-
 def test_a_test_that_fails_by_itself_keeps_its_message_and_lists_its_leaks(pytester: pytest.Pytester) -> None:
     result = run(pytester, "def test_failing(): signal.alarm(60); assert 'one' == 'two'")
     result.assert_outcomes(failed=1)

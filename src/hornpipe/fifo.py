@@ -11,6 +11,7 @@ from typing import Any, Generic, Self, cast
 from hornpipe import wait
 from hornpipe.deadline import NEVER, after
 from hornpipe.fd import Descriptor, above_stdio
+from hornpipe.fifo_answers import Answers, kind_of
 from hornpipe.handle import Handle
 from hornpipe.lines import BYTES, TEXT, Codec, Str
 
@@ -28,10 +29,6 @@ def is_fifo(path: str | bytes | os.PathLike[Any]) -> bool:
         return stat.S_ISFIFO(os.stat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
-
-
-class NotAFifo(FileExistsError):
-    """Something else stands where a FIFO should be."""
 
 
 class RecordWriter(Handle[Str]):
@@ -94,7 +91,7 @@ class Fifo(Generic[Str]):
         else:
             if stat.S_ISFIFO(found.st_mode):
                 return False
-            raise NotAFifo(errno.EEXIST, f"{kind_of(found.st_mode)} is there already, not a FIFO", self.path)
+            raise FileExistsError(errno.EEXIST, f"{kind_of(found.st_mode)} is there already, not a FIFO", self.path)
         beside, self._made = self._make_beside()
         try:
             os.link(beside, self.path)  # and not rename, which would replace what has come meanwhile
@@ -170,7 +167,7 @@ class Fifo(Generic[Str]):
         found = os.fstat(fd.fileno())
         if not stat.S_ISFIFO(found.st_mode):
             fd.close()
-            raise NotAFifo(errno.EEXIST, f"{kind_of(found.st_mode)} is there, not a FIFO", self.path)
+            raise FileExistsError(errno.EEXIST, f"{kind_of(found.st_mode)} is there, not a FIFO", self.path)
         return fd
 
     # --- a file that is a program ---
@@ -194,8 +191,6 @@ class Fifo(Generic[Str]):
         instant get whole answers or nothing, never two: a pipe cannot tell them apart (gotcha:FI4); who
         needs that listens on a socket.
         """
-        from hornpipe.fifo_answers import Answers
-
         deadline = after(timeout)
         if replace:
             self.take_the_place()
@@ -221,24 +216,10 @@ class Fifo(Generic[Str]):
             self.create()
             return
         if stat.S_ISDIR(found.st_mode):
-            raise NotAFifo(errno.EISDIR, "a directory is there, which is not replaced", self.path)
+            raise FileExistsError(errno.EISDIR, "a directory is there, which is not replaced", self.path)
         if not stat.S_ISFIFO(found.st_mode):
             beside, self._made = self._make_beside()
             os.rename(beside, self.path)
 
     def __repr__(self) -> str:
         return f"<Fifo {os.fsdecode(self.path)}>"
-
-
-def kind_of(mode: int) -> str:
-    """What it is, in words."""
-    for test, name in (
-        (stat.S_ISLNK, "a symlink"),
-        (stat.S_ISDIR, "a directory"),
-        (stat.S_ISREG, "a file"),
-        (stat.S_ISSOCK, "a socket"),
-        (stat.S_ISFIFO, "a FIFO"),
-    ):
-        if test(mode):
-            return name
-    return "a device"

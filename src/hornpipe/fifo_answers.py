@@ -14,7 +14,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, Self
+from typing import Generic, Protocol, Self
 
 from hornpipe import wait
 from hornpipe.deadline import after, passed, sooner
@@ -22,9 +22,6 @@ from hornpipe.errors import ReaderGone
 from hornpipe.fd import Descriptor, above_stdio, nonblocking
 from hornpipe.handle import Handle
 from hornpipe.lines import Codec, Str
-
-if TYPE_CHECKING:
-    from hornpipe.fifo import Fifo
 
 _LOOK_AGAIN = 0.5
 """Seconds between looks whether the name still is ours, while nobody reads."""
@@ -34,10 +31,26 @@ _READY = 16
 """Fresh FIFOs that lie ready."""
 
 
+class Named(Protocol):
+    """The name that is served."""
+
+    path: str | bytes
+    mode: int
+
+    def create(self) -> bool:
+        """Put a FIFO there, if there is none."""
+
+    def own(self, made: os.stat_result) -> None:
+        """What stands there now is ours to remove."""
+
+    def take_the_place(self) -> None:
+        """Put a FIFO of ours where something else stands."""
+
+
 class Answers(Generic[Str]):
     """The readers of a FIFO that are there, and the FIFOs for those to come."""
 
-    def __init__(self, fifo: Fifo[Str], codec: Codec[Str], replace: bool) -> None:
+    def __init__(self, fifo: Named, codec: Codec[Str], replace: bool) -> None:
         self._fifo = fifo
         self._codec = codec
         self._replace = replace
@@ -109,8 +122,6 @@ class Answers(Generic[Str]):
         self._taken.append(sink)
 
     def _not_a_fifo(self, error: OSError) -> None:
-        from hornpipe.fifo import NotAFifo, kind_of
-
         try:
             mode = os.lstat(self._fifo.path).st_mode
         except FileNotFoundError:
@@ -120,7 +131,7 @@ class Answers(Generic[Str]):
                 return  # one has come meanwhile
             raise error
         if not self._replace:
-            raise NotAFifo(errno.EEXIST, f"{kind_of(mode)} has come in its place", self._fifo.path) from None
+            raise FileExistsError(errno.EEXIST, f"{kind_of(mode)} has come in its place", self._fifo.path) from None
         self._fifo.take_the_place()
 
     def _get_ready(self) -> None:
@@ -165,3 +176,17 @@ def _let_go(used: Descriptor) -> None:
     except OSError as error:
         if error.errno != errno.ENXIO:  # nobody there
             raise
+
+
+def kind_of(mode: int) -> str:
+    """What it is, in words."""
+    for test, name in (
+        (stat.S_ISLNK, "a symlink"),
+        (stat.S_ISDIR, "a directory"),
+        (stat.S_ISREG, "a file"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISFIFO, "a FIFO"),
+    ):
+        if test(mode):
+            return name
+    return "a device"

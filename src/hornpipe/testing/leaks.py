@@ -81,10 +81,6 @@ class LeakWatch:
     """
 
     def __init__(self) -> None:
-        # The thread that imports this one is given the pipe by which its waits are ended, for as long as it lives: no
-        # leak of whoever happens to be the first to start something.
-        import hornpipe.wait  # noqa: F401
-
         self._pid = os.getpid()
         # A page that forked children share with us, and that is no descriptor. See _walked_on.
         self._shared = mmap.mmap(-1, 1)
