@@ -37,7 +37,8 @@ def run(*arguments, **options):
 def begin(*arguments, command=(), **options):
     """Start it; a failing test does not wait for what may never end."""
     command = [*command, HORNPIPE, "run", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, **options) as process:
+    options = {"stdout": subprocess.PIPE, "stdin": subprocess.DEVNULL, "text": True, **options}
+    with subprocess.Popen(command, **options) as process:
         try:
             yield process
         except BaseException:
@@ -266,11 +267,13 @@ def test_a_command_that_dies_of_a_passed_on_signal_is_128_and_the_signal(options
 
 @every_watched_way
 def test_a_stop_and_its_continuation_are_passed_on(options):
-    with begin(*options, "--", "sh", "-c", "echo $$; sleep 0.3; echo over") as process:
+    with begin(*options, "--", "sh", "-c", "echo $$; read go; echo over", stdin=subprocess.PIPE) as process:
         pid = int(process.stdout.readline())
         process.send_signal(signal.SIGTSTP)
         wait_until(lambda: state(process.pid) == "T" and state(pid) == "T", what="both to be stopped")
         process.send_signal(signal.SIGCONT)
+        process.stdin.write("go\n")
+        process.stdin.flush()
         assert process.stdout.read() == "over\n"
     assert process.returncode == 0
 

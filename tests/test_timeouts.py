@@ -590,7 +590,6 @@ def test_a_slow_exec_cannot_hold_the_start(options: dict[str, Any], slow: str, t
         limited([str(script)], **options).read()
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="open(2) of a FIFO waits for its other end, not for us")
 @pytest.mark.parametrize("name", ["stdin", "stdout"])
 def test_a_fifo_whose_other_end_comes_too_late_cannot_hold_the_start(name: str, tmp_path: Path) -> None:
     """Promise 3, perlipc:F3."""

@@ -236,7 +236,16 @@ class Job:
         controlling = -1
 
         def opened(wanted: Any, flags: int) -> int | None:
-            return open_redirection(wanted, flags, temporary)
+            try:
+                return open_redirection(wanted, flags, temporary, self._deadline)
+            except TimeoutError as error:
+                terms = self._terms
+                raise CommandTimeout(
+                    f"{terms.label!r} did not start within {terms.timeout:g} s: {error}",
+                    command=terms.label,
+                    timeout=terms.timeout,
+                    status=None,
+                ) from None
 
         ours: Descriptor | None = None
         if stage.pty:
@@ -616,17 +625,25 @@ def _our_stderr() -> int:
     return 2
 
 
-def open_redirection(wanted: Any, flags: int, temporary: list[Descriptor]) -> int | None:
-    """The descriptor that a redirection means."""
+def open_redirection(
+    wanted: Any, flags: int, temporary: list[Descriptor], deadline: int = deadlines.NEVER
+) -> int | None:
+    """The descriptor that a redirection means; ``TimeoutError`` for a FIFO whose other end does not come in time."""
     if wanted is CLOSED:
         return spawn.SHUT
     if isinstance(wanted, int):
         return wanted
-    if wanted is NULL or isinstance(wanted, os.PathLike):
-        if wanted is NULL:
-            wanted, flags = os.devnull, flags & ~(os.O_CREAT | os.O_TRUNC)
-        opened = Descriptor(os.open(wanted, flags | os.O_CLOEXEC, 0o666))
+    number: int | None = None
+    if wanted is NULL:
+        number = os.open(os.devnull, flags & ~(os.O_CREAT | os.O_TRUNC) | os.O_CLOEXEC)
+    elif isinstance(wanted, os.PathLike):
+        path = os.fspath(wanted)
+        number = wait.open_path(path, flags, 0o666, deadline)
+        if number is None:
+            raise TimeoutError(f"nobody has opened the other end of {path!r}")
+    if number is not None:
+        opened = Descriptor(number)
         temporary.append(opened)
         return opened.fileno()
-    number: int = wanted.fileno()
-    return number
+    theirs: int = wanted.fileno()
+    return theirs
