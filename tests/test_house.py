@@ -29,7 +29,7 @@ ORDER = """
     _native
     names status errors deadline lines endings
     wait
-    fd
+    fd locks
     signals
     handle
     pump relay
@@ -39,7 +39,7 @@ ORDER = """
     contain pty
     job
     command
-    fifo_answers fifo inputs address resolve alarms
+    fifo_answers fifo input_files address resolve alarms
     sockets sysv
     supervision reexec
     daemon server expect
@@ -726,3 +726,26 @@ def test_the_wheel_has_no_sources_of_the_native_room():
 
 def test_the_supervisor_in_the_wheel_can_be_executed():
     assert os.access(PACKAGE / "_native" / "supervisor", os.X_OK)
+
+
+# --- the face ---
+
+
+def test_every_name_of_the_face_is_there():
+    """Rooms are opened at first use: what the checkers see and what is found at run time are the same."""
+    for name in hornpipe.__all__:
+        assert getattr(hornpipe, name) is not None
+    listed = {name for names in hornpipe._ROOMS.values() for name in names} | hornpipe._OPEN
+    assert listed == set(hornpipe.__all__)
+    assert set(hornpipe.__all__) <= set(dir(hornpipe))
+
+
+def test_no_room_hides_a_name_of_the_face():
+    """Importing `hornpipe.x` binds `hornpipe.x`: a function of that name would be gone."""
+    rooms = {source.room for source in sources()} - {FACE}
+    assert rooms & set(hornpipe.__all__) == hornpipe._OPEN
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="hornpipe' has no attribute 'cmdd'"):
+        hornpipe.cmdd  # noqa: B018

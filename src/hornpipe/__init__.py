@@ -43,8 +43,10 @@ if TYPE_CHECKING:  # what a checker sees; at run time each name is looked up at 
     )
     from hornpipe.fifo import Fifo, is_fifo
     from hornpipe.handle import Handle
+    from hornpipe.input_files import Inputs, inputs
     from hornpipe.job import CLOSED, NULL, STDOUT, TAIL, Job
     from hornpipe.lines import Head, Tail
+    from hornpipe.locks import lock
     from hornpipe.process import Detached, Process
     from hornpipe.signals import SIG, Foreign, Immediate, Signal, Watch, alive, kill, watch
     from hornpipe.status import ExitStatus
@@ -71,6 +73,7 @@ __all__ = [
     "Handle",
     "Head",
     "Immediate",
+    "Inputs",
     "Job",
     "LimitExceeded",
     "Lines",
@@ -92,8 +95,10 @@ __all__ = [
     "alive",
     "cmd",
     "fn",
+    "inputs",
     "is_fifo",
     "kill",
+    "lock",
     "sh",
     "signals",
     "watch",
@@ -129,6 +134,7 @@ _ROOMS = {
     ),
     "fifo": ("Fifo", "is_fifo"),
     "handle": ("Handle",),
+    "input_files": ("Inputs", "inputs"),
     "job": (
         "CLOSED",
         "NULL",
@@ -140,6 +146,7 @@ _ROOMS = {
         "Head",
         "Tail",
     ),
+    "locks": ("lock",),
     "process": (
         "Detached",
         "Process",
