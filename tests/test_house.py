@@ -41,7 +41,7 @@ ORDER = """
     command
     fifo_answers fifo input_files address resolve alarms
     sockets sysv
-    supervision reexec
+    supervision reexec pidfile
     daemon server expect
     testing
     cli

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # what a checker sees; at run time each name is looked up at 
         fn,
         sh,
     )
+    from hornpipe.daemon import Daemon, daemonize
     from hornpipe.errors import (
         CommandFailed,
         CommandTimeout,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:  # what a checker sees; at run time each name is looked up at 
     from hornpipe.job import CLOSED, NULL, STDOUT, TAIL, Job
     from hornpipe.lines import Head, Tail
     from hornpipe.locks import lock
+    from hornpipe.pidfile import AlreadyRunning
     from hornpipe.process import Detached, Process
     from hornpipe.signals import SIG, Foreign, Immediate, Signal, Watch, alive, kill, watch
     from hornpipe.status import ExitStatus
@@ -59,10 +61,12 @@ __all__ = [
     "SIG",
     "STDOUT",
     "TAIL",
+    "AlreadyRunning",
     "Captured",
     "Command",
     "CommandFailed",
     "CommandTimeout",
+    "Daemon",
     "Detached",
     "Duplex",
     "ExitStatus",
@@ -94,6 +98,7 @@ __all__ = [
     "alarm",
     "alive",
     "cmd",
+    "daemonize",
     "fn",
     "inputs",
     "is_fifo",
@@ -121,6 +126,7 @@ _ROOMS = {
         "fn",
         "sh",
     ),
+    "daemon": ("Daemon", "daemonize"),
     "errors": (
         "SignalWarning",
         "CommandFailed",
@@ -147,6 +153,7 @@ _ROOMS = {
         "Tail",
     ),
     "locks": ("lock",),
+    "pidfile": ("AlreadyRunning",),
     "process": (
         "Detached",
         "Process",

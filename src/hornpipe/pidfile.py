@@ -1,0 +1,124 @@
+"""A file that says who the running daemon is, and cannot lie (gotcha:DM4, DM5).
+
+Its lock says whether somebody runs, for as long as the process lives and not a moment longer; its
+content only says who. A file left by a dead daemon is unlocked, and so is nobody's.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from typing import Any
+
+from hornpipe.fd import Descriptor, above_stdio
+
+
+class AlreadyRunning(FileExistsError):
+    """Somebody holds the pidfile."""
+
+    pid: int | None
+    """Who, as far as the file says."""
+
+    def __init__(self, path: str, pid: int | None) -> None:
+        who = f"process {pid}" if pid is not None else "a process that has not said its number yet"
+        super().__init__(17, f"{who} is running already", path)
+        self.pid = pid
+
+
+class PidFile:
+    """A pidfile, locked while its process lives.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ours = PidFile(os.path.join(folder, "demo.pid"))
+    ...     ours.hold()
+    ...     ours.write()
+    ...     running(ours.path) == os.getpid()
+    ...     ours.remove()
+    ...     running(ours.path)
+    True
+    """
+
+    def __init__(self, path: str | os.PathLike[Any]) -> None:
+        self.path = os.path.abspath(os.fspath(path))
+        """Where it is, whatever the directory becomes."""
+        self._lock: Descriptor | None = None
+
+    def hold(self) -> None:
+        """Take the lock, or raise ``AlreadyRunning``. It is inherited by fork, and held until all copies are closed."""
+        while True:
+            opened = Descriptor(
+                above_stdio(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644))
+            )
+            try:
+                if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+                    raise FileExistsError(17, "is there and is no file", self.path)
+                fcntl.flock(opened.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pid = _content(opened.fileno())
+                opened.close()
+                raise AlreadyRunning(self.path, pid) from None
+            except BaseException:
+                opened.close()
+                raise
+            # Whoever held it may have removed it between our open and our lock: then it is nobody's name any more.
+            if _same(opened.fileno(), self.path):
+                self._lock = opened
+                return
+            opened.close()
+
+    def write(self) -> None:
+        """Say who we are: after the last fork."""
+        assert self._lock is not None
+        os.ftruncate(self._lock.fileno(), 0)
+        os.pwrite(self._lock.fileno(), b"%d\n" % os.getpid(), 0)
+
+    def remove(self) -> None:
+        """Remove it, if it still is ours, and let go of the lock."""
+        if self._lock is None:
+            return
+        if _same(self._lock.fileno(), self.path) and _content(self._lock.fileno()) in (os.getpid(), None):
+            os.unlink(self.path)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of this copy of the lock: a worker must not hold it when the daemon has gone."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.close()
+
+    def fileno(self) -> int:
+        """The descriptor that holds the lock."""
+        if self._lock is None:
+            raise ValueError("the pidfile is not held")
+        return self._lock.fileno()
+
+
+def running(path: str | os.PathLike[Any]) -> int | None:
+    """The daemon that holds this pidfile; ``None`` when nobody does, whatever the file says."""
+    try:
+        opened = Descriptor(above_stdio(os.open(path, os.O_RDONLY | os.O_CLOEXEC)))
+    except FileNotFoundError:
+        return None
+    with opened:
+        try:
+            # Shared, so that two who ask do not take each other for the daemon.
+            fcntl.flock(opened.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _content(opened.fileno())
+    return None
+
+
+def _content(fd: int) -> int | None:
+    text = os.pread(fd, 32, 0).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _same(fd: int, path: str) -> bool:
+    ours = os.fstat(fd)
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
