@@ -434,7 +434,7 @@ def test_a_program_does_not_start_without_its_parent() -> None:
     """T5: a parent that dies between the fork and the prctl of its child is not announced by PR_SET_PDEATHSIG."""
     held, gate = os.pipe()
     said, say = os.pipe()
-    # The child enters its cgroup before it asks for the signal: a full pipe in place of cgroup.procs holds it there.
+    # The child enters its cgroup before it asks for the signal: a full pipe in that one's place holds it there.
     os.set_blocking(gate, False)
     with contextlib.suppress(BlockingIOError):
         while True:
@@ -444,8 +444,11 @@ def test_a_program_does_not_start_without_its_parent() -> None:
 import os, signal, sys
 from hornpipe._native import spawn
 gate, say = map(int, sys.argv[1:])
+from hornpipe.reaper import Child, ours
 plan = spawn.Plan(((say, 1),), cgroup=gate, death_signal=signal.SIGKILL)
-assert plan.launch([b"/bin/echo"], [b"echo", b"started"], None, False)[0] > 0
+child = Child()
+plan.launch([b"/bin/echo"], [b"echo", b"started"], None, False, child, ours)
+assert child.pid
 os.write(say, b"forked\\n")
 signal.pause()
 """

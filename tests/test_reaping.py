@@ -12,17 +12,21 @@ import os
 import platform
 import resource
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from textwrap import dedent
+from typing import Any
 
 import pytest
 
 import hornpipe as hp
 from hornpipe import reaper
+from hornpipe._native import spawn as _spawn
 from hornpipe.fd import Descriptor, pipe
 from hornpipe.process import Process
 from hornpipe.testing.processes import children, look_at
@@ -407,6 +411,119 @@ class TestWaiting:
         assert all(gone(pid) for pid in strangers)
         assert process.wait().code == 3
 
+    @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="namespaces need root")
+    @pytest.mark.parametrize(
+        "around",
+        [
+            pytest.param(["unshare", "--mount", "sh", "-c", 'umount -l /proc; exec "$@"', "sh"], id="no proc"),
+            pytest.param(["unshare", "--pid", "--fork"], id="another namespace's proc"),
+        ],
+    )
+    def test_as_process_1_needs_no_proc(self, around: list[str]):
+        """gotcha:SIG7: waitid shows the dead one by one, and one of ours hides the rest until it is waited for."""
+        source = """
+            import os, hornpipe as hp
+            from hornpipe import reaper
+            def end(number):
+                os.waitid(os.P_PID, number, os.WEXITED | os.WNOWAIT)
+            assert reaper.reap_strangers() == 0
+            for _ in range(3):
+                end(os.posix_spawn("/bin/sh", ["sh", "-c", "exit 1"], {}))
+            assert reaper.reap_strangers() == 3
+            ours = hp.cmd("sh", "-c", "exit 3", check=False).start()
+            end(ours.pid)
+            assert reaper.reap_strangers() == 0
+            assert ours.wait().code == 3
+            print("reaped")
+        """
+        command = [*around, sys.executable, "-c", dedent(source)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        assert (done.stdout, done.stderr) == ("reaped\n", "")
+
+
+@pytest.mark.usefixtures("with_and_without_pidfd")
+class TestASignalAmidAStart:
+    """gotcha:SIG7, promise 1: a handler runs as soon as the call that made the child returns."""
+
+    @pytest.fixture
+    def amid_a_start(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+        """Call a function in another thread while the next child is being born, and one as a signal handler, between
+        its birth and the next line of Python.
+        """
+        held, gate = os.pipe()
+        os.set_blocking(gate, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(gate, bytes(4096))
+        os.set_blocking(gate, True)
+        plan = _spawn.Plan
+
+        # The thread that starts a program stands still until the exec. Before that the child enters its cgroup: a full
+        # pipe in that one's place holds it there, and so the starter.
+        def held_plan(*values: Any, **keys: Any) -> _spawn.Plan:
+            return plan(*values[:7], gate, *values[8:], **keys) if values[7:] else plan(*values, cgroup=gate, **keys)
+
+        threads = []
+        before = signal.getsignal(signal.SIGUSR1)
+
+        def arrange(*, beside: Callable[[], object] = bool, handler: Callable[[], object] = bool) -> None:
+            others = children()
+
+            def act() -> None:
+                try:
+                    wait_until(lambda: len(children()) > len(others), what="a birth")
+                    beside()
+                    os.kill(os.getpid(), signal.SIGUSR1)
+                finally:
+                    os.read(held, 1 << 20)
+
+            signal.signal(signal.SIGUSR1, lambda *_: handler())
+            monkeypatch.setattr(_spawn, "Plan", held_plan)
+            threads.append(threading.Thread(target=act))
+            threads[0].start()
+
+        yield arrange
+        for thread in threads:
+            thread.join()
+        signal.signal(signal.SIGUSR1, before)
+        os.close(held)
+        os.close(gate)
+
+    @pytest.mark.parametrize("options", [{}, {"timeout": 30}, {"contain": True}], ids=["plain", "timeout", "contain"])
+    def test_loses_no_child_when_its_handler_raises(self, amid_a_start: Any, options: hp.Options):
+        def raising() -> None:
+            raise LookupError
+
+        amid_a_start(handler=raising)
+        with pytest.raises(LookupError):
+            hp.cmd("sleep", "60", **options).run()
+        assert children() == []
+
+    def test_takes_no_child_of_ours_for_a_stranger(self, amid_a_start: Any):
+        """As process 1 it reaps strangers, perhaps before Python has seen the number of the child."""
+        reaped = []
+
+        def reap() -> None:
+            wait_until(lambda: [child.is_zombie for child in children()] == [True], what="the end of ours")
+            reaped.append(reaper.reap_strangers())
+
+        amid_a_start(handler=reap)
+        status = sh("exit 7").run()
+        assert reaped == [0]
+        assert status.known
+        assert status.code == 7
+
+    def test_lets_strangers_wait_for_a_birth_and_no_longer(self, amid_a_start: Any):
+        """While nobody knows the number of the child, any of the dead could be it."""
+        reaped = []
+        stranger = os.posix_spawn("/bin/true", ["true"], {})
+        wait_until(lambda: is_zombie(stranger), what="the stranger's end")
+        amid_a_start(beside=lambda: reaped.append(reaper.reap_strangers()))
+        process = sh("exit 7").start()
+        assert reaped == [0]
+        assert gone(stranger)
+        assert process.wait().code == 7
+
 
 @pytest.mark.usefixtures("with_and_without_pidfd")
 class TestTheBackground:
@@ -717,7 +834,7 @@ class TestTheReaperThread:
     def test_does_not_reap_in_a_forked_child_what_is_the_parents(self):
         """gotcha:R6"""
         with held() as (process, writer):
-            assert hp.fn(lambda: len(reaper._running)).call() == 0
+            assert hp.fn(lambda: len(reaper.ours)).call() == 0
             writer.close()
             assert process.wait().code == 7
 

@@ -145,23 +145,21 @@ def start(
     cgroup = delegated_cgroup() if contain else None
     if cgroup is not None:
         keys["cgroup"] = cgroup
+    child = Child()
     try:
         with theirs:
             if recipe.function is None:
-                child = _start_program(recipe, ends, keys, theirs, terminal, foreground, deadline)
+                _start_program(recipe, ends, keys, theirs, terminal, foreground, deadline, child)
             else:
-                child = _start_callable(recipe, ends, keys, theirs, terminal, foreground, deadline)
-    except BaseException:
-        control.close()
-        raise
-    try:
+                _start_callable(recipe, ends, keys, theirs, terminal, foreground, deadline, child)
         _await_start(recipe, supervisor, child, deadline)
+        return Process(child, recipe.label, containment=supervisor), supervisor
     except BaseException:
         supervisor.close()  # kills what may have been started
-        child.wait(NEVER)
-        child.close()
+        if child.pid:
+            child.wait(NEVER)
+            child.close()
         raise
-    return Process(child, recipe.label, containment=supervisor), supervisor
 
 
 def _socket_pair(recipe: Recipe) -> tuple[Descriptor, Descriptor]:
@@ -182,7 +180,8 @@ def _start_program(
     terminal: int,
     foreground: int,
     deadline: int,
-) -> Child:
+    child: Child,
+) -> None:
     candidates = recipe.candidates()
     if not candidates:
         raise failure(recipe, errno.ENOENT, EXEC, 0, [])
@@ -211,7 +210,7 @@ def _start_program(
     moves = tuple((end, at) for at, end in enumerate(ends) if end is not None)
     moves += (*((fd, fd) for fd in recipe.pass_fds), (theirs.fileno(), number))
     plan = _spawn.Plan(moves, new_group=True)
-    return launch(_Supervised(recipe), plan, deadline, argv)
+    launch(_Supervised(recipe), plan, deadline, child, argv)
 
 
 class _Supervised(Recipe):
@@ -239,7 +238,8 @@ def _start_callable(
     terminal: int,
     foreground: int,
     deadline: int,
-) -> Child:
+    child: Child,
+) -> None:
     """Fork a child that forks the callable and then becomes the supervisor.
 
     The callable must be the supervisor's child, or its orphans could not be adopted; and being a
@@ -255,18 +255,18 @@ def _start_callable(
             _spawn.become_subreaper()
             kept = (0, 1, 2, *recipe.pass_fds)
             us = os.getpid()
-            pid, _ = _spawn.fork_child(lambda: run_child(recipe, worker, writer.fileno(), kept, us))
+            program = Child()
+            _spawn.fork_child(lambda: run_child(recipe, worker, writer.fileno(), kept, us), program, set())
             number = 3
-            argv = _arguments({**keys, "control": number, "adopt": pid})
+            argv = _arguments({**keys, "control": number, "adopt": program.pid})
             plan = _spawn.Plan(((theirs.fileno(), number),), new_group=True)
             plan.replace([os.fsencode(_PROGRAM)], [*argv, b"--", b"--"], None)
         finally:
             os._exit(70)
 
     with writer:
-        child = fork_child(recipe, become_supervisor, deadline)
+        fork_child(recipe, become_supervisor, deadline, child)
     await_report(recipe, child, reader, deadline, [])
-    return child
 
 
 def _arguments(keys: dict[str, Any]) -> list[bytes]:

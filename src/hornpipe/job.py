@@ -172,6 +172,7 @@ class Job:
                         descriptor.close()
                 temporary = [] if below is None else [below]
                 above = below
+            self._feed()
         except BaseException as error:
             for descriptor in temporary:
                 descriptor.close()
@@ -179,7 +180,7 @@ class Job:
             for process in self.processes:
                 process.release()  # an exception that is kept must not keep their pidfds
             if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-                recipe = self._stages[len(self.processes)].recipe
+                recipe = self._stages[min(len(self.processes), len(self._stages) - 1)].recipe
                 raise spawn_error(
                     error.errno,
                     f"cannot start {recipe.label!r}: {no_descriptor()}",
@@ -187,7 +188,6 @@ class Job:
                     argv=recipe.argv,
                 ) from None
             raise
-        self._feed()
 
     def _start_stage(self, number: int, recipe: Recipe, ends: spawn.Ends, terminal: int) -> None:
         terms = self._terms
@@ -205,6 +205,7 @@ class Job:
                 foreground=foreground,
                 deadline=self._deadline,
             )
+            self.processes.append(process)
             if lent:
                 self._supervisor = supervisor
         else:
@@ -215,9 +216,9 @@ class Job:
                 terminal=terminal,
                 deadline=self._deadline,
             )
+            self.processes.append(process)
         if terms.timeout is not None:
             process.limit(terms.timeout, self._deadline, terms.grace)
-        self.processes.append(process)
 
     def _ends(
         self,

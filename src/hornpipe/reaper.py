@@ -21,7 +21,8 @@ from hornpipe.status import ExitStatus
 
 _NOT_ENDED, _NOT_OURS = -1, -2
 
-_running: dict[int, Child] = {}
+ours: set[Child] = set()
+"""All that are being started, run, or are dead and not reaped."""
 
 
 class Child:
@@ -29,14 +30,14 @@ class Child:
 
     __slots__ = ("_lock", "pid", "pidfd", "status")
 
-    def __init__(self, pid: int, pidfd: int) -> None:
-        self.pid = pid
-        self.pidfd = pidfd
+    def __init__(self) -> None:
+        self.pid = 0
+        """0 until its birth."""
+        self.pidfd = -1
         """Readable once the child has ended; -1 where the system has no pidfds."""
         self.status: ExitStatus | None = None
         """The status, if it has been learnt yet."""
         self._lock = allocate_lock()
-        _running[pid] = self
 
     def poll(self) -> ExitStatus | None:
         """The status if the child has ended, reaping it; never blocks."""
@@ -52,8 +53,7 @@ class Child:
 
     def _settle(self, status: ExitStatus) -> None:
         self.status = status
-        if _running.get(self.pid) is self:
-            del _running[self.pid]
+        ours.discard(self)
 
     def _recover(self) -> ExitStatus:
         # CHLD is ignored, or somebody's waitpid(-1) was quicker. The kernel may still know: from
@@ -126,6 +126,15 @@ class Child:
             return False
         return True
 
+    def end(self, group: bool = False) -> None:
+        """Its start was interrupted, so nobody will hear of it: kill it (and the group it leads), and reap it."""
+        if self.pid and self.status is None:
+            self.signal(signal.SIGKILL)
+            if group:
+                self.signal(signal.SIGKILL, group=True)
+            if self.wait(after(0.05)) is None:
+                drop(self)
+
     def close(self) -> None:
         """Let go of the pidfd: nobody will wait for it or signal it any more."""
         pidfd, self.pidfd = self.pidfd, -1
@@ -133,7 +142,11 @@ class Child:
             os.close(pidfd)
 
     def __del__(self) -> None:
-        self.close()
+        if getattr(self, "pidfd", -1) >= 0:  # a signal handler may have interrupted the constructor
+            self.close()
+
+
+_missed = False
 
 
 def end_all(grace: float = 1.0) -> None:
@@ -158,29 +171,64 @@ endings.append(end_all)
 def reap_strangers() -> int:
     """Reap every dead child that is not ours, as process 1 of a container must; how many there were.
 
-    Statuses of our own children stay for their owners (gotcha:SIG7).
+    Statuses of our own children stay for their owners (gotcha:SIG7). May be called from a signal
+    handler and from any thread: while a child of ours is being born, whoever starts it calls again.
 
     >>> reap_strangers()
     0
     """
+    listed = _listed_dead()
+    if listed is not None:
+        return sum(_reap_one(pid) for pid in _not_ours(listed))
+    # Without /proc there is waitid(P_ALL), which shows one dead child, always the same while it stays
+    # unreaped: one of ours hides those after it until it is waited for.
     count = 0
-    owned = set(_running)
-    for pid in _dead_children():
-        if pid in owned:
-            continue
-        try:
-            os.waitpid(pid, os.WNOHANG)
-            count += 1
-        except ChildProcessError:
-            pass
+    while (shown := _shown_dead()) and any(_reap_one(pid) for pid in _not_ours([shown])):
+        count += 1
     return count
 
 
-def _dead_children() -> list[int]:
-    # waitid(P_ALL) shows one dead child, always the same while it stays unreaped: one of our own
-    # would hide the rest. So they are looked up in /proc.
+def catch_up() -> None:
+    """A child has been born: reap the strangers that had to wait for that."""
+    global _missed
+    if _missed:
+        _missed = False
+        reap_strangers()
+
+
+def _not_ours(dead: list[int]) -> list[int]:
+    # 1. A child of ours is born and ends, and is found dead; its number is known to nobody else yet.
+    # 2. It must not be taken for a stranger: so its starter, who may be the one that our signal
+    #    handler interrupts, is asked to call again, and all wait for that.
+    # 3. The starter may have looked just before it was asked; then the number is known by now.
+    global _missed
+    asked = False
+    while any(not child.pid for child in ours.copy()):
+        if asked:
+            return []
+        _missed = asked = True
+    owned = {child.pid for child in ours.copy()}
+    return [pid for pid in dead if pid not in owned]
+
+
+def _reap_one(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid  # not yet, where its other threads live on
+    except ChildProcessError:
+        return False
+
+
+def _listed_dead() -> list[int] | None:
+    us = os.getpid()
+    try:
+        # A /proc of another pid namespace has other numbers: as good as none.
+        names = os.listdir("/proc") if os.readlink("/proc/self") == str(us) else None
+    except OSError:
+        return None
+    if names is None:
+        return None
     dead = []
-    for name in os.listdir("/proc"):
+    for name in names:
         if not name.isdigit():
             continue
         try:
@@ -188,9 +236,17 @@ def _dead_children() -> list[int]:
                 fields = file.read().rpartition(b")")[2].split()
         except OSError:
             continue
-        if fields[0] == b"Z" and int(fields[1]) == os.getpid():
+        if fields[0] == b"Z" and int(fields[1]) == us:
             dead.append(int(name))
     return dead
+
+
+def _shown_dead() -> int:
+    try:
+        shown = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return 0
+    return 0 if shown is None else shown.si_pid
 
 
 # --- children whose handles were dropped ---
@@ -269,10 +325,11 @@ def _go_on_after_fork() -> None:
 
 def _forget_in_child() -> None:
     """The parent's children are not the child's."""
-    global _lock, _thread, _wake
+    global _lock, _thread, _wake, _missed
     _lock = allocate_lock()
     _dropped.clear()
-    _running.clear()
+    ours.clear()
+    _missed = False
     _thread = _wake = None
 
 

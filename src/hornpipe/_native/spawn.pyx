@@ -157,6 +157,7 @@ cdef extern from "Python.h":
     void PyOS_AfterFork_Parent()
     void PyOS_AfterFork_Child()
     object PyErr_SetFromErrno(object)
+    int PyErr_CheckSignals() except -1
 
 cdef extern from "<unistd.h>" nogil:
     pid_t fork()
@@ -303,8 +304,11 @@ cdef class Plan:
         self.plan.limits = self.limits
         self.plan.limit_count = <int>count
 
-    def launch(self, list candidates, list argv, list environment, bint share_memory):
-        """clone(2) and execve(2): ``(pid, pidfd, report, error, stage, which)``.
+    def launch(self, list candidates, list argv, list environment, bint share_memory, child, set ours):
+        """clone(2) and execve(2): ``(report, error, stage, which)``; ``child`` gets its ``pid`` and ``pidfd``.
+
+        It is in ``ours`` from before its birth, unless that fails: a signal handler runs, and may
+        raise, as soon as we return, and what we return is lost then.
 
         ``error`` is 0 or the errno of the step that failed. ``report`` is -1, or (for a child
         that does not share our memory) a descriptor that gives a failure or end of file once
@@ -320,6 +324,7 @@ cdef class Plan:
         self.plan.candidates = <const char *const *>c_candidates.items
         self.plan.argv = c_argv.items
         self.plan.envp = c_environment.items
+        ours.add(child)
         if share_memory:
             # The calling thread stands still until the exec; the others need not.
             with nogil:
@@ -328,7 +333,12 @@ cdef class Plan:
             # With the GIL: a child that another Python thread forks meanwhile would keep a copy
             # of the report pipe, and its end of file would never come.
             pid = child_launch(&self.plan, 0, want_pidfd, &pidfd, &report, &failure)
-        return pid, pidfd, report, failure.error, failure.stage, failure.which
+        if pid < 0:
+            ours.discard(child)
+        else:
+            child.pid = pid
+            child.pidfd = pidfd
+        return report, failure.error, failure.stage, failure.which
 
     def apply(self, int keep):
         """Carries the plan out in this process (a forked child): ``(keep, error, stage, which)``.
@@ -386,22 +396,31 @@ def build_report(int error, int stage, int which):
     return (<char *>&failure)[:sizeof(child_failure)]
 
 
-def fork_child(child_main):
-    """fork(2): ``(pid, pidfd)`` in the parent; the child calls ``child_main()`` and never returns.
+def fork_child(child_main, child, set ours):
+    """fork(2): 0, or an errno; the child calls ``child_main()`` and never returns. See ``launch`` for ``child``.
 
     ``child_main`` runs with every signal blocked and must leave by ``_exit``; if it returns or
     raises, the child exits with status 70 (EX_SOFTWARE).
     """
     cdef sigset_t every, before
     cdef int gate[2]
-    cdef int pidfd = -1, error
+    cdef int error
     cdef char byte = 0
     cdef pid_t pid
     if pipe2(gate, O_CLOEXEC) < 0:
-        PyErr_SetFromErrno(OSError)
+        return errno
     sigfillset(&every)
     # Blocked over the fork: a signal for the child must meet the child's own dispositions.
     pthread_sigmask(SIG_SETMASK, &every, &before)
+    try:
+        # Else a handler that is due would run in a hook of the fork, which swallows what it raises.
+        PyErr_CheckSignals()
+    except BaseException:
+        close(gate[0])
+        close(gate[1])
+        pthread_sigmask(SIG_SETMASK, &before, NULL)
+        raise
+    ours.add(child)
     PyOS_BeforeFork()
     pid = fork()
     error = errno
@@ -420,17 +439,19 @@ def fork_child(child_main):
         finally:
             _exit(70)
     PyOS_AfterFork_Parent()
-    if pid > 0 and pidfd_wanted:
-        pidfd = open_pidfd(pid)
+    if pid < 0:
+        ours.discard(child)
+    else:
+        child.pid = pid
+        if pidfd_wanted:
+            child.pidfd = open_pidfd(pid)
     close(gate[0])
     # A byte, not the closing: a child forked meanwhile by another thread may hold a copy.
     if pid > 0:
         write(gate[1], &byte, 1)
     close(gate[1])
     pthread_sigmask(SIG_SETMASK, &before, NULL)
-    if pid < 0:
-        raise OSError(error, "fork")
-    return pid, pidfd
+    return error if pid < 0 else 0
 
 
 def pidfd_open(int pid):

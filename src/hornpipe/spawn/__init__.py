@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 
-from hornpipe import wait
+from hornpipe import reaper, wait
 from hornpipe._native import spawn as _spawn
 from hornpipe.deadline import NEVER, after, passed, sooner
 from hornpipe.errors import ForkWarning
@@ -70,12 +70,23 @@ def start(
     """
     session = recipe.new_session
     plan = plan_of(recipe, ends, group=group, terminal=terminal, foreground=foreground)
-    child = launch(recipe, plan, deadline) if recipe.function is None else fork(recipe, plan, deadline)
-    return Process(child, recipe.label, rung="session" if session else "group" if group else "process")
+    child = Child()
+    try:
+        if recipe.function is None:
+            launch(recipe, plan, deadline, child)
+        else:
+            fork(recipe, plan, deadline, child)
+        return Process(child, recipe.label, rung="session" if session else "group" if group else "process")
+    except BaseException:
+        child.end(group or session)
+        raise
 
 
-def launch(recipe: Recipe, plan: _spawn.Plan, deadline: int, argv: list[bytes] | None = None) -> Child:
-    """Start a program; with other arguments than its own, if they are given."""
+def launch(recipe: Recipe, plan: _spawn.Plan, deadline: int, child: Child, argv: list[bytes] | None = None) -> None:
+    """Start a program; with other arguments than its own, if they are given.
+
+    Whoever made the ``child`` has to end it if an exception comes: perhaps a signal handler's, after its birth.
+    """
     candidates = recipe.candidates()
     if not candidates:
         raise failure(recipe, errno.ENOENT, EXEC, 0, [])
@@ -86,16 +97,15 @@ def launch(recipe: Recipe, plan: _spawn.Plan, deadline: int, argv: list[bytes] |
     while True:
         # A child with other credentials is forked: had it borrowed our memory, the kernel would
         # leave us undumpable for good (gotcha:PR7).
-        pid, pidfd, report, error, stage, which = plan.launch(candidates, argv, environment, recipe.ids is None)
+        report, error, stage, which = plan.launch(candidates, argv, environment, recipe.ids is None, child, reaper.ours)
         if error == errno.EAGAIN and stage == FORK and which == 0 and _wait_a_little(retries, deadline):
             continue
         break
-    if pid < 0:
+    reaper.catch_up()
+    if not child.pid:
         raise failure(recipe, error, stage, which, candidates)
-    child = Child(pid, pidfd)
     if report >= 0:
         await_report(recipe, child, Descriptor(report), deadline, candidates)
-    return child
 
 
 def _wait_a_little(retries: Iterator[float], deadline: int) -> bool:
@@ -125,16 +135,15 @@ def await_report(recipe: Recipe, child: Child, report: Descriptor, deadline: int
         raise failure(recipe, error, stage, which, candidates)
 
 
-def fork(recipe: Recipe, plan: _spawn.Plan, deadline: int) -> Child:
+def fork(recipe: Recipe, plan: _spawn.Plan, deadline: int, child: Child) -> None:
     """Start a callable in a forked child."""
     from hornpipe.spawn.forked import run_child
 
     kept = (0, 1, 2, *recipe.pass_fds)
     reader, writer = report_pipe(recipe)
     with writer:
-        child = fork_child(recipe, lambda: run_child(recipe, plan, writer.fileno(), kept), deadline)
+        fork_child(recipe, lambda: run_child(recipe, plan, writer.fileno(), kept), deadline, child)
     await_report(recipe, child, reader, deadline, [])
-    return child
 
 
 def report_pipe(recipe: Recipe) -> tuple[Descriptor, Descriptor]:
@@ -145,16 +154,14 @@ def report_pipe(recipe: Recipe) -> tuple[Descriptor, Descriptor]:
         raise failure(recipe, error.errno or 0, FORK, 1, []) from None
 
 
-def fork_child(recipe: Recipe, child_main: Callable[[], None], deadline: int) -> Child:
+def fork_child(recipe: Recipe, child_main: Callable[[], None], deadline: int, child: Child) -> None:
     """fork(2), tried again for a while when the system has no room."""
     warn_of_threads(recipe)
     retries = iter(_RETRIES)
-    while True:
-        try:
-            return Child(*_spawn.fork_child(child_main))
-        except OSError as error:
-            if error.errno != errno.EAGAIN or not _wait_a_little(retries, deadline):
-                raise failure(recipe, error.errno or 0, FORK, 0, []) from None
+    while error := _spawn.fork_child(child_main, child, reaper.ours):
+        if error != errno.EAGAIN or not _wait_a_little(retries, deadline):
+            raise failure(recipe, error, FORK, 0, [])
+    reaper.catch_up()
 
 
 def warn_of_threads(recipe: Recipe) -> None:
