@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from typing import Any
 
 import pytest
 
 import hornpipe as hp
+from hornpipe.deadline import after
+from hornpipe.fd import Descriptor, pipe
+from hornpipe.lines import TEXT
 from hornpipe.testing import stubborn
 
 MIB = 1 << 20
-OPEN3 = """use IPC::Open3; $pid = open3(my $in, my $out, undef, 'cat'); print $in "x\\n"; close $in;
-print <$out>; waitpid $pid, 0; exit $? >> 8"""
 
 
 def echo() -> None:
@@ -42,7 +44,7 @@ class TestConversation:
 
 
 def test_bc_calculates() -> None:
-    """Rows B1 and O14."""
+    """Row B1."""
     with hp.cmd("bc", timeout=10).duplex() as bc:
         assert (bc.ask("6*7"), bc.ask("2^10")) == ("42", "1024")
 
@@ -118,12 +120,203 @@ def test_what_was_read_ahead_is_not_lost_to_events() -> None:
         assert "".join(data for _, data in talk.events()) == "b\n"
 
 
-def test_a_perl_program_answers_line_by_line() -> None:
-    """Row B1, gotcha:P3."""
-    with hp.cmd("perl", "-ne", "$|=1; print uc", timeout=10).duplex() as perl:
-        assert perl.ask("abc") == "ABC"
+# Programs that gather their answers into blocks when they see a pipe: two of C, with stdio, and two that have buffers
+# of their own, which stdbuf does not reach. Each with its own flag against it, where there is one.
+UPPER = "import sys\nfor line in sys.stdin: sys.stdout.write(line.upper())"
+HOARDERS: dict[str, tuple[list[str], list[str] | None]] = {
+    "tr": (["tr", "a-z", "A-Z"], None),
+    "sed": (["sed", "s/.*/\\U&/"], ["sed", "-u", "s/.*/\\U&/"]),
+    "perl": (["perl", "-pe", "$_ = uc"], ["perl", "-pe", "BEGIN { $| = 1 } $_ = uc"]),
+    "python": ([sys.executable, "-Sc", UPPER], [sys.executable, "-uSc", UPPER]),
+}
 
 
-def test_perls_open3_works_inside_a_child_of_ours() -> None:
+def hoarder(*argv: str, **options: Any) -> hp.Command[str]:
+    return hp.cmd(*argv, env={"PYTHONUNBUFFERED": None}, timeout=20, **options)
+
+
+class TestAProgramThatBuffersInBlocks:
+    """gotcha:P3, row B3: nobody outside can change it, and there are three cures."""
+
+    @pytest.mark.parametrize("name", HOARDERS)
+    def test_keeps_its_answer_back_on_a_pipe_until_its_input_ends(self, name: str) -> None:
+        """gotcha:P3, gotcha:P9: half-close is the first cure."""
+        with hoarder(*HOARDERS[name][0]).duplex() as talk:
+            with pytest.raises(TimeoutError, match="did not answer in time; nothing was read"):
+                talk.ask("one", timeout=0.3)
+            talk.send("two\n")
+            talk.close_input()
+            assert talk.read() == "ONE\nTWO\n"
+
+    @pytest.mark.parametrize("name", HOARDERS)
+    def test_answers_at_once_on_a_terminal(self, name: str) -> None:
+        """gotcha:P3: pty=True is the second, for any program."""
+        with hoarder(*HOARDERS[name][0], pty=True).duplex() as talk:
+            assert [talk.ask(word) for word in ("one", "two")] == ["ONE", "TWO"]
+
+    @pytest.mark.parametrize(
+        "argv",
+        [
+            *([*("stdbuf", "-oL"), *HOARDERS[name][0]] for name in ("tr", "sed")),
+            *(flagged for _, flagged in HOARDERS.values() if flagged),
+        ],
+        ids=lambda argv: argv[0].rpartition("/")[2],
+    )
+    def test_answers_at_once_under_stdbuf_or_with_its_own_flag(self, argv: list[str]) -> None:
+        """gotcha:P3: the third, where the program uses C's stdio, or has a flag."""
+        with hoarder(*argv).duplex() as talk:
+            assert [talk.ask(word) for word in ("one", "two")] == ["ONE", "TWO"]
+
+    def test_is_betrayed_by_what_ask_had_read_when_the_time_was_over(self) -> None:
+        """gotcha:P3, gotcha:P9: the prompt had come, the answer had not, and nothing of either is lost."""
+        program = "$| = 1; print 'Name: '; $| = 0; print \"Hello $_\" while <STDIN>"
+        with hoarder("perl", "-e", program).duplex() as talk:
+            with pytest.raises(TimeoutError, match=r"did not answer in time; read so far: 'Name: '"):
+                talk.ask("Larry", timeout=0.3)
+            talk.close_input()
+            assert talk.read() == "Name: Hello Larry\n"
+
+
+def test_bars_around_a_command_are_part_of_its_name() -> None:
+    """Row O14: Perl looks into the string, and grumbles under -w; here duplex is the verb for both ends."""
+    assert "bidirectional pipe" in hp.cmd("perl", "-we", 'open(my $both, "| cat |")').capture().stderr
+    with pytest.raises(FileNotFoundError, match=r"no program '\| cat \|' in PATH") as caught:
+        hp.cmd("| cat |").duplex()
+    assert caught.value.filename == "| cat |"
+    with pytest.raises(hp.NoAnswer, match="code 2"), hp.sh("| cat |", stderr=hp.NULL).duplex() as nobody:
+        nobody.ask("anybody there?")
+
+
+# Perl at the other end
+
+CONVERSATION = """
+import sys
+import hornpipe as hp
+with hp.cmd("sed", "-u", "s/^/you said /").duplex() as sed:
+    for line in sys.stdin:
+        print(sed.ask(line.rstrip("\\n")), flush=True)
+sys.exit(hp.sh("echo a complaint >&2; exit 5", check=False).run().code)
+"""
+OUR_PROGRAM = (sys.executable, "-c", CONVERSATION)
+
+OPEN2 = """
+use strict; use warnings; use IPC::Open2;
+my $pid = open2(my $from, my $to, @ARGV);
+for my $word ("one", "two") { print $to "$word\\n"; print scalar <$from> }
+close $to; print "then: ", defined(<$from>) ? "more" : "the end", "\\n";
+waitpid $pid, 0; print "status ", $? >> 8, "\\n";
+"""
+
+OPEN3 = """
+use strict; use warnings; use IPC::Open3; use Symbol "gensym";
+my $pid = open3(my $to, my $from, my $errors = gensym, @ARGV);
+for my $word ("one", "two") { print $to "$word\\n"; print scalar <$from> }
+close $to; print "then: ", defined(<$from>) ? "more" : "the end", "\\n";
+print "stderr: ", <$errors>;
+waitpid $pid, 0; print "status ", $? >> 8, "\\n";
+"""
+
+SAID = "you said one\nyou said two\nthen: the end\n"
+
+
+def test_perls_open2_talks_to_a_program_of_ours() -> None:
+    """Row B1: its coprocess is a program that itself talks to one, through hornpipe."""
+    told = hp.cmd("perl", "-e", OPEN2, *OUR_PROGRAM, timeout=20).capture()
+    # open2 leaves stderr where it was.
+    assert (told.stdout, told.stderr) == (SAID + "status 5\n", "a complaint\n")
+
+
+def test_perls_open3_talks_to_a_program_of_ours_and_hears_its_stderr() -> None:
     """Row B2."""
-    assert hp.cmd("perl", "-e", OPEN3, timeout=10).read() == "x\n"
+    told = hp.cmd("perl", "-e", OPEN3, *OUR_PROGRAM, timeout=20).capture()
+    assert (told.stdout, told.stderr) == (SAID + "stderr: a complaint\nstatus 5\n", "")
+
+
+def test_a_perl_program_with_a_coprocess_of_its_own_answers_us() -> None:
+    """Row B1: our line goes through two pairs of pipes, the second by open2, and comes back."""
+    program = """
+    use IPC::Open2; $| = 1;
+    my $pid = open2(my $from, my $to, "sed", "-u", "s/^/sed saw /");
+    while (<STDIN>) { print $to $_; print "perl saw ", scalar <$from> }
+    close $to; waitpid $pid, 0; exit $? >> 8;
+    """
+    with hp.cmd("perl", "-e", program, timeout=20).duplex() as perl:
+        assert [perl.ask(word) for word in ("one", "two")] == ["perl saw sed saw one", "perl saw sed saw two"]
+
+
+# Two plain pipes, or a socketpair (perlipc:B5), with Perl at the one end and us at the other
+
+ANSWER = 'while (<$in>) { chomp; print $out "pid $$ just read this: $_\\n" }'
+
+
+def bare_handle(source: Descriptor, sink: Descriptor) -> hp.Handle[str]:
+    return hp.Handle(source, sink, TEXT, by_line=True, deadline=after(20))
+
+
+def converse(handle: hp.Handle[str], pid: int) -> None:
+    for word in ("one", "two"):
+        print(word, file=handle)
+        assert handle.readline() == f"pid {pid} just read this: {word}\n"
+
+
+def test_perl_converses_over_two_plain_pipes() -> None:
+    """Row B5: pipes that we made, given to a Perl program that finds them by number."""
+    program = 'open my $in, "<&=", shift; open my $out, ">&=", shift; $out->autoflush(1); ' + ANSWER
+    (theirs_in, ours_out), (ours_in, theirs_out) = pipe(), pipe()
+    numbers = theirs_in.fileno(), theirs_out.fileno()
+    with theirs_in, theirs_out:
+        perl = hp.cmd("perl", "-MIO::Handle", "-e", program, *map(str, numbers), pass_fds=numbers).start()
+    with perl:
+        with bare_handle(ours_in, ours_out) as handle:
+            converse(handle, perl.pid)
+        assert perl.wait(20)  # its input has ended with our handle
+
+
+@pytest.mark.parametrize("place", ["its stdin and stdout", "a number of its own"])
+def test_perl_converses_over_a_socketpair(place: str) -> None:
+    """Row B5: one descriptor at each end, for both directions."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        if place == "a number of its own":
+            program = 'open my $in, "+<&=", shift; my $out = $in; $out->autoflush(1); ' + ANSWER
+            number = theirs.fileno()
+            perl = hp.cmd("perl", "-MIO::Handle", "-e", program, str(number), pass_fds=[number]).start()
+        else:
+            program = "my ($in, $out) = (*STDIN, *STDOUT); $| = 1; " + ANSWER
+            perl = hp.cmd("perl", "-e", program, stdin=theirs, stdout=theirs).start()
+    end = Descriptor(ours.detach())
+    with perl:
+        with bare_handle(end, end) as handle:
+            converse(handle, perl.pid)
+        assert perl.wait(20)
+
+
+TWO_PIPES = """
+pipe(my $from, my $child_out) or die; pipe(my $child_in, my $to) or die;
+my $pid = fork // die;
+if (!$pid) { open STDIN, "<&", $child_in; open STDOUT, ">&", $child_out; exec @ARGV or die }
+close $child_in; close $child_out;
+"""
+SOCKETPAIR = """
+use Socket; socketpair(my $from, my $child, AF_UNIX, SOCK_STREAM, PF_UNSPEC) or die; my $to = $from;
+my $pid = fork // die;
+if (!$pid) { open STDIN, "<&", $child; open STDOUT, ">&", $child; exec @ARGV or die }
+close $child;
+"""
+TALK = """
+$to->autoflush(1);
+for my $word ("one", "two") { print $to "$word\\n"; print scalar <$from> }
+$end->(); print "then: ", defined(<$from>) ? "more" : "the end", "\\n";
+waitpid $pid, 0; print "status ", $? >> 8, "\\n";
+"""
+
+
+@pytest.mark.parametrize(
+    "parent",
+    [TWO_PIPES + "my $end = sub { close $to };" + TALK, SOCKETPAIR + "my $end = sub { shutdown $to, 1 };" + TALK],
+    ids=["two pipes", "socketpair"],
+)
+def test_a_perl_parent_converses_with_a_child_of_ours(parent: str) -> None:
+    """Row B5: the child's stdin and stdout are what Perl made by hand."""
+    told = hp.cmd("perl", "-MIO::Handle", "-we", parent, *OUR_PROGRAM, timeout=20).capture()
+    assert (told.stdout, told.stderr) == (SAID + "status 5\n", "a complaint\n")
