@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hornpipe as hp
+from hornpipe.fd import Descriptor
+from hornpipe.lines import BYTES, text_codec
 from hornpipe.testing import stubborn
 
 
@@ -135,24 +137,82 @@ def test_descriptors_beyond_1024_are_no_obstacle() -> None:
             os.close(fd)
 
 
+# What a stream may be made of: line ends of every kind, and characters, whole, in halves, and such as are none.
+ATOMS = [b"a", b"bc", b"\r", b"\n", b"\r\n", b"\n\r", b"\0", b"\xc3\xa9", b"\xc3", b"\xa9", b"\xf0\x9f", b"\x98\x80"]
+ATOMS += [b"\xff", b"\xfe", b"\xef\xbb\xbf", b"\x81\x5c", b"\xed\xa0\x80"]
+PACKETS = st.lists(st.lists(st.sampled_from(ATOMS), min_size=1, max_size=6).map(b"".join), max_size=12)
+CODECS = [
+    ("utf-8", "surrogateescape"),
+    ("utf-8", "replace"),
+    ("utf-8", "backslashreplace"),
+    ("utf-8-sig", "replace"),
+    ("latin-1", "strict"),
+    ("ascii", "surrogateescape"),
+    ("shift_jis", "replace"),
+    ("gb18030", "ignore"),
+    ("cp037", "strict"),
+    ("utf-16-le", "replace"),
+    ("utf-32-be", "replace"),
+    None,
+]
 CALLS = st.lists(
     st.one_of(
-        st.tuples(st.sampled_from(["read", "readline"]), st.integers(0, 5)),
-        st.tuples(st.sampled_from(["readline", "readlines"]), st.just(-1)),
+        st.tuples(st.sampled_from(["read", "readline"]), st.integers(0, 7)),
+        st.tuples(st.just("readlines"), st.integers(-1, 9)),
+        st.tuples(st.sampled_from(["readline", "readlines"]), st.sampled_from([-1, None])),
+        st.tuples(st.sampled_from(["next", "read_some"]), st.none()),
     ),
-    max_size=8,
+    max_size=12,
 )
 
 
+def oracle_of(data: bytes, codec: tuple[str, str] | None) -> Any:
+    """The standard library's file over the same bytes; line ends as they are, as with ours."""
+    raw = io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]
+    return raw if codec is None else io.TextIOWrapper(raw, *codec, newline="\n")
+
+
+def assert_reads_alike(ours: Any, oracle: Any, calls: list[tuple[str, int | None]]) -> None:
+    for name, size in [*calls, ("read", -1), ("read", 1), ("readline", -1), ("read", None)]:
+        if name == "next":
+            assert next(ours, None) == next(oracle, None)
+        elif name == "read_some":  # as much as is there; never nothing before the end
+            some = ours.read_some()
+            assert some == oracle.read(len(some) or 1)
+        else:
+            # None is "all of it" everywhere in io but in TextIOWrapper.readline.
+            assert getattr(ours, name)(size) == getattr(oracle, name)(-1 if size is None else size), (name, size)
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: "-".join(codec) if codec else "bytes")
+@settings(max_examples=150, deadline=None, database=None)
+@given(PACKETS, CALLS)
+def test_a_handle_reads_as_the_standard_library_does(
+    codec: tuple[str, str] | None, packets: list[bytes], calls: list[tuple[str, int | None]]
+) -> None:
+    """Row O2, gotcha:P8; the oracle is io.TextIOWrapper (or io.BufferedReader).
+
+    The pipe is in packet mode (pipe(2), O_DIRECT), so each packet comes by a read(2) of its own, and where they are
+    cut is where characters and line ends are split.
+    """
+    reader, writer = map(Descriptor, os.pipe2(os.O_CLOEXEC | os.O_DIRECT))
+    with writer:
+        for packet in packets:
+            os.write(writer.fileno(), packet)
+    with hp.Handle(reader, None, text_codec(*codec) if codec else BYTES) as handle:
+        assert_reads_alike(handle, oracle_of(b"".join(packets), codec), calls)
+
+
 @settings(max_examples=60, deadline=None, database=None)
-@given(st.lists(st.sampled_from([b"a", b"\r", b"\n", b"\xc3\xa9", b"\xf0\x9f\x98", b"\xff"]), max_size=12), CALLS)
-def test_a_reader_reads_as_the_standard_library_does(pieces: list[bytes], calls: list[tuple[str, int]]) -> None:
-    """Row O2, gotcha:P8; the oracle is io.TextIOWrapper."""
-    data = b"".join(pieces)
-    oracle = io.TextIOWrapper(io.BytesIO(data), "utf-8", "surrogateescape", newline="\n")
-    with hp.cmd("cat", input=data).reader() as file:
-        for name, size in [*calls, ("read", -1)]:
-            assert getattr(file, name)(size) == getattr(oracle, name)(size)
+@given(PACKETS, CALLS, st.sampled_from(CODECS))
+def test_a_reader_of_a_command_reads_as_the_standard_library_does(
+    packets: list[bytes], calls: list[tuple[str, int | None]], codec: tuple[str, str] | None
+) -> None:
+    """Row O2, gotcha:P8."""
+    data = b"".join(packets)
+    cat: Any = hp.cmd("cat", input=data)
+    with (cat.as_text(*codec) if codec else cat.as_bytes()).reader() as file:
+        assert_reads_alike(file, oracle_of(data, codec), calls)
 
 
 def test_a_character_cut_off_at_the_end_is_not_lost_between_calls() -> None:

@@ -228,7 +228,9 @@ class Handle(Generic[Str]):
         ``line_limit`` raises ``LimitExceeded`` (a ``BufferError``).
         """
         wanted = -1 if size is None else size
-        if self._codec.is_text and (self._decoder is not None or self._decoded or wanted >= 0):
+        if self._codec.is_text and (
+            self._decoder is not None or self._decoded or wanted >= 0 or not self._codec.plain_lines
+        ):
             return self._decoded_line(wanted)
         while True:
             line = self._buffer.take_line(wanted)
@@ -239,7 +241,7 @@ class Handle(Generic[Str]):
             self._fill()
 
     def _decoded_line(self, size: int) -> Str:
-        # After read(n) or with a size the border lies between characters, not between bytes.
+        # After read(n), with a size, or where newlines are not single bytes: the border lies between characters.
         newline: Any = self._codec.newline
         while True:
             end = self._decoded.find(newline) + 1
@@ -283,13 +285,13 @@ class Handle(Generic[Str]):
         )
 
     def readlines(self, hint: int | None = -1) -> list[Str]:
-        """All remaining lines, each with its newline; about ``hint`` characters of them if that is given."""
+        """All remaining lines, each with its newline; no more of them once they exceed ``hint`` characters."""
         lines: list[Str] = []
         size = 0
         for line in self:
             lines.append(line)
             size += len(line)
-            if hint is not None and 0 < hint <= size:
+            if hint is not None and 0 < hint < size:
                 break
         return lines
 
