@@ -71,7 +71,8 @@ class alarm:
         _set()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        _running.remove(self)
+        if self in _running:  # not in a child that was forked inside the block
+            _running.remove(self)
         _set()
         if isinstance(error, _Expired) and error.owner is self:
             raise TimeoutError(f"the block was not left within {self.seconds:g} s") from None

@@ -154,7 +154,7 @@ def end_all(grace: float = 1.0) -> None:
 
     >>> end_all()
     """
-    held = [child for child in list(_running.values()) if child not in _dropped and child.poll() is None]
+    held = [child for child in list(ours) if child.pid and child not in _dropped and child.poll() is None]
     for child in held:
         child.signal(signal.SIGTERM)
         child.signal(signal.SIGCONT)

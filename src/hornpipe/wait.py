@@ -24,11 +24,6 @@ CLOSED = _wait.CLOSED
 _OVER = select.POLLHUP | select.POLLERR
 
 
-# The importing thread is nearly always the main one, which lives as long as its pipe: made now, it
-# is not mistaken for a leak of whoever waits first.
-_wait.prepare()
-
-
 class ClosedMeanwhile(ValueError):
     """The handle was closed by another thread while this one waited on it."""
 

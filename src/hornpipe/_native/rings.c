@@ -331,3 +331,16 @@ void rings_forget(void) {
     memset((void *)throttled, 0, sizeof throttled);
     atomic_store(&anybody_throttled, 0);
 }
+
+void rings_abandon(int kept) {
+    for (int i = 1; i < NUMBERS; i++) {
+        atomic_store(&routes[i], 0);
+        atomic_store(&acting[i], 0);
+    }
+    for (int i = 0; i < RING_COUNT; i++)
+        if (i != kept) {
+            /* Its descriptor is closed here, and the number may be any file's. */
+            atomic_store(&rings[i].wake_fd, -1);
+            atomic_store(&rings[i].in_use, 0);
+        }
+}

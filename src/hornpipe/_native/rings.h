@@ -55,6 +55,8 @@ long long rings_merged(int number); /* standard signals that found too many of t
 
 /* In a forked child: what the parent had not read is the parent's, and its threads are not here. */
 void rings_forget(void);
+/* In a forked child that starts from the default dispositions: nobody's handlers and watches are here. */
+void rings_abandon(int kept);
 /* The handler of the clock signal calls this: lifts what a full ring had blocked in this thread. */
 void rings_relieve(void *context);
 #endif

@@ -42,6 +42,7 @@ cdef extern from "rings.h" nogil:
     long long rings_recorded(int)
     long long rings_merged(int)
     void rings_forget()
+    void rings_abandon(int)
     void rings_relieve(void *) noexcept
 
 cdef extern from *:
@@ -374,6 +375,10 @@ cdef class Delivery:
         """In a forked child: what has not been handed out is the parent's."""
         self.late.clear()
 
+    def abandon(self):
+        """In one that does not return into the handlers under way: none of them holds anything back."""
+        self.busy = 0
+
 
 def signal_descriptor(int number):
     """signalfd(2), to poll: readable while the signal, blocked in this thread, is pending."""
@@ -402,6 +407,11 @@ def counted(int number):
 def forget():
     """In a forked child: what has not been read belongs to the parent."""
     rings_forget()
+
+
+def abandon(int kept):
+    """In a forked child with default dispositions: no ring but ``kept`` is in use, and nothing is routed."""
+    rings_abandon(kept)
 
 
 cdef bint registered = False

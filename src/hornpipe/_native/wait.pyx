@@ -8,6 +8,7 @@ the wait goes on until its deadline.
 from libc.errno cimport EINTR, errno
 from libc.stdlib cimport free, malloc
 from _signal import set_wakeup_fd
+from posix import register_at_fork
 
 cdef extern from *:
     """
@@ -62,13 +63,28 @@ cdef extern from *:
         waiters = NULL; /* the waits of threads that do not exist here */
         pthread_mutex_init(&waiters_lock, NULL);
         struct thread_pipe *inherited = pthread_getspecific(pipe_key);
-        if (inherited) {
-            /* Shared with the parent, whose wake-ups it would steal. */
-            close(inherited->ends[0]);
-            close(inherited->ends[1]);
-            free(inherited);
+        int ends[2];
+        if (!inherited)
+            return;
+        /* Shared with the parent, whose wake-ups it would steal. The numbers stay: a wait that is under
+         * way here, since a handler has forked, goes on with them. */
+        if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) {
+            drop_pipe(inherited);
             pthread_setspecific(pipe_key, NULL);
+            return;
         }
+        for (int i = 0; i < 2; i++) {
+            dup3(ends[i], inherited->ends[i], O_CLOEXEC);
+            close(ends[i]);
+        }
+        inherited->main = 1; /* the one thread there is */
+    }
+
+    static void drop_pipe_of_this_thread(void) {
+        struct thread_pipe *mine = pthread_getspecific(pipe_key);
+        if (mine)
+            drop_pipe(mine);
+        pthread_setspecific(pipe_key, NULL);
     }
 
     static void prepare_pipes(void) {
@@ -168,6 +184,13 @@ cdef extern from *:
         return mine && mine->main ? mine->ends[1] : -1;
     }
 
+    /* What came when an earlier wait was just over. */
+    static void empty_pipe_of_signals(void) {
+        char seen[64];
+        while (read(pipe_of_this_thread()->ends[0], seen, sizeof seen) > 0)
+            ;
+    }
+
     /* Open these signals in this thread until one was handled: 1; 0 at the deadline; -1 interrupted. */
     static int look_for_signals(long long deadline, int onward) {
         struct thread_pipe *mine = pipe_of_this_thread();
@@ -221,6 +244,7 @@ cdef extern from *:
     long long closings
     int poll_once(pollfd *, nfds_t, long long, int, long long, int, int *) nogil
     int pipe_for_signals()
+    void empty_pipe_of_signals()
     int look_for_signals(long long, int) nogil
     int SIG_UNBLOCK, SIG_SETMASK
     int sigemptyset(sigset_t *)
@@ -228,6 +252,7 @@ cdef extern from *:
     int pthread_sigmask(int, const sigset_t *, sigset_t *)
     void *pipe_of_this_thread() nogil
     void wake_waiters_of(int) nogil
+    void drop_pipe_of_this_thread()
     short POLLNVAL
 
 cdef extern from "Python.h":
@@ -237,28 +262,56 @@ cdef extern from "Python.h":
 CLOSED = -32768  # not a combination of poll's bits
 
 
+cdef int lent = -1  # our pipe, while it is CPython's wake-up descriptor
+cdef int onward = -1  # somebody else's, that had its place
+
+
 cdef class Wakeup:
     """CPython's wake-up descriptor is our pipe while the main thread waits (gotcha:SIG17, SIG12).
 
     A signal that comes between the last look and the poll then ends the poll. The descriptor is one
     per process, so whoever had set one is told what comes meanwhile, and has it back afterwards.
     """
-    cdef int ours
-    cdef int onward
+    cdef int ours, before, lent_before, onward_before
 
     def __cinit__(self):
+        global lent, onward
+        self.lent_before, self.onward_before = lent, onward
         self.ours = pipe_for_signals()
-        self.onward = set_wakeup_fd(self.ours, warn_on_full_buffer=False)
+        self.before = set_wakeup_fd(self.ours, warn_on_full_buffer=False)
+        lent = self.ours
+        # In a handler that waits, while the wait it has interrupted goes on: told to ourselves, each
+        # signal would be told for ever.
+        if self.before != self.ours:
+            onward = self.before
 
     cdef int put_back(self) except -1:
+        global lent, onward
         cdef int now
+        lent, onward = self.lent_before, self.onward_before
         try:
-            now = set_wakeup_fd(self.onward)
+            now = set_wakeup_fd(self.before)
         except (OSError, ValueError):
             now = set_wakeup_fd(-1)  # its owner has closed it meanwhile
         if now != self.ours:
             set_wakeup_fd(now)  # a handler has set another one
         return 0
+
+
+def _take_back_in_child():
+    """In a forked child: the pipe of a thread that is not here is the parent's, whom we must not wake."""
+    global lent, onward
+    cdef int before = onward
+    if lent < 0 or lent == pipe_for_signals():
+        return
+    lent = onward = -1
+    try:
+        set_wakeup_fd(before)
+    except (OSError, ValueError):
+        set_wakeup_fd(-1)
+
+
+register_at_fork(after_in_child=_take_back_in_child)
 
 
 cdef int first_look() noexcept:
@@ -285,7 +338,7 @@ cdef short wait_fd(int fd, short events, long long deadline, long long seen) exc
             PyErr_CheckSignals()
             set[0].revents = 0
             with nogil:
-                result = poll_once(set, 1, deadline, look, seen, -1 if wakeup is None else wakeup.onward, &closed)
+                result = poll_once(set, 1, deadline, look, seen, -1 if wakeup is None else onward, &closed)
             if closed:
                 return -32767 if closed == 2 else -32768
             if result > 0:
@@ -336,7 +389,7 @@ def many(list wanted, long long deadline):
             for i in range(count):
                 set[i].revents = 0
             with nogil:
-                result = poll_once(set, count, deadline, look, -1, -1 if wakeup is None else wakeup.onward, &closed)
+                result = poll_once(set, count, deadline, look, -1, -1 if wakeup is None else onward, &closed)
             if result > 0 or closed:
                 return [(set[i].fd, CLOSED if closed and not set[i].revents else set[i].revents)
                         for i in range(count) if set[i].revents or closed]
@@ -378,6 +431,7 @@ def suspend(opened, long long deadline):
         sigaddset(&wanted, number)
     if pipe_for_signals() < 0:
         raise ValueError("signals are handled in the main thread, which this is not")
+    empty_pipe_of_signals()
     # First: what was pending is delivered by the opening, and must leave its trace in the pipe.
     wakeup = Wakeup()
     pthread_sigmask(SIG_UNBLOCK, &wanted, &before)
@@ -385,7 +439,7 @@ def suspend(opened, long long deadline):
         while result < 0:
             PyErr_CheckSignals()
             with nogil:
-                result = look_for_signals(deadline, wakeup.onward)
+                result = look_for_signals(deadline, onward)
         PyErr_CheckSignals()
         return result == 1
     finally:
@@ -393,6 +447,18 @@ def suspend(opened, long long deadline):
         wakeup.put_back()
 
 
+def abandon():
+    """In a forked child that begins with default dispositions and is about to close every descriptor."""
+    global lent, onward
+    lent = onward = -1
+    drop_pipe_of_this_thread()
+
+
 def now():
     """CLOCK_MONOTONIC in nanoseconds, the clock of every deadline."""
     return monotonic_ns()
+
+
+# The importing thread is nearly always the main one, which lives as long as its pipe: made now, it
+# is not mistaken for a leak of whoever waits first.
+pipe_of_this_thread()

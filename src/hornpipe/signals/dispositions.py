@@ -288,4 +288,14 @@ def _forget_in_child() -> None:
         _deliver.forget()
 
 
+def abandon() -> None:
+    """In a forked child that starts from the default dispositions: handlers and watches are the parent's."""
+    _signals.abandon(_ring)
+    for table in (_armed, immediate, _base, _watchers):
+        table.clear()
+    _reported.clear()
+    if _deliver is not None:
+        _deliver.abandon()
+
+
 os.register_at_fork(after_in_child=_forget_in_child)

@@ -36,22 +36,22 @@ class Watch:
                 numbers.append(number)
         if not numbers:
             raise TypeError("watch() takes the signals to watch")
-        self._numbers = numbers
+        self._numbers: list[int] = []
+        self._closed = True
         self._reader, self._writer = pipe()
         nonblocking(self._reader.fileno())
         nonblocking(self._writer.fileno())
         self._lock = threading.Lock()
-        self._closed = False
         try:
             self._ring = _signals.open_ring(self._writer.fileno())
-        except OSError:
-            self._reader.close()
-            self._writer.close()
-            raise OSError("64 watches are open, which is as many as there can be; close some") from None
+        except OSError as error:
+            raise OSError(error.errno, "no more than 64 watches can be open at once; close some") from None
+        self._closed = False
+        _open.add(self)
         for number in numbers:
             _signals.route(self._ring, number, True)
             dispositions.begin_watch(number)
-        _open.add(self)
+            self._numbers.append(number)
 
     def fileno(self) -> int:
         """Readable while there is a signal to get; for poll, asyncio and trio."""
@@ -157,6 +157,11 @@ class Watch:
             os.dup2(new.fileno(), old.fileno(), inheritable=False)
             new.close()
 
+    def _abandon(self) -> None:
+        self._closed = True
+        self._reader.detach()  # closed already, and the numbers may be anybody's
+        self._writer.detach()
+
 
 def watch(*which: str | int) -> Watch:
     """Watch signals, in any thread, as a stream.
@@ -170,6 +175,13 @@ def watch(*which: str | int) -> Watch:
     HUP True
     """
     return Watch(*which)
+
+
+def abandon() -> None:
+    """In a forked child that has closed every descriptor: the watches are the parent's."""
+    for opened in list(_open):
+        opened._abandon()
+    _open.clear()
 
 
 def _renew_in_child() -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from hornpipe._native import spawn as _spawn
+from hornpipe._native import wait as _wait
 from hornpipe.endings import run_endings
 from hornpipe.spawn.recipe import Recipe
 
@@ -57,6 +58,12 @@ def _reset_signals() -> None:
     for number in signal.valid_signals():
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
             signal.signal(number, signal.SIG_DFL)
+    _wait.abandon()
+    if "hornpipe.signals.watching" in sys.modules:
+        from hornpipe.signals import dispositions, watching
+
+        dispositions.abandon()
+        watching.abandon()
 
 
 def _renew_standard_streams() -> None:
