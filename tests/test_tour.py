@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import hornpipe as hp
+from hornpipe.alarms import alarm
 from hornpipe.cli import tour
 
 HORNPIPE = str(Path(sysconfig.get_path("scripts"), "hornpipe"))
@@ -93,6 +95,49 @@ def test_the_row_of_the_callable_fails_when_it_is_called_here(monkeypatch):
     outcome = tour.perform(tour.ROWS["call"])
     assert not outcome.ok
     assert "this process" in outcome.problem
+
+
+@contextlib.contextmanager
+def never_undone(_, **changes):
+    for name, disposition in changes.items():
+        hp.SIG[name] = disposition
+    yield
+
+
+@contextlib.contextmanager
+def ignored(_, **changes):
+    before = {name: hp.SIG[name] for name in changes}
+    for name in changes:
+        hp.SIG[name] = "IGNORE"
+    try:
+        yield
+    finally:
+        for name, disposition in before.items():
+            hp.SIG[name] = disposition
+
+
+@pytest.mark.parametrize(
+    ("name", "owner", "facility", "broken"),
+    [
+        ("handler", type(hp.SIG), "local", ignored),
+        ("ignored-for-a-while", type(hp.SIG), "local", never_undone),
+        ("hang-up-the-group", hp.signals, "kill_group", lambda _: None),
+        ("queued", hp.signals, "block", lambda *_: contextlib.nullcontext()),
+        ("watch", hp.Signal, "pid", 1),
+        ("alarm", hp, "alarm", lambda _: alarm(0)),
+        ("wake-up", type(hp.SIG), "local", ignored),
+        ("unwind", hp.signals, "unwind", lambda *_: None),
+        ("immediate", hp.Immediate, "exit", lambda _: hp.Immediate.write(1, b"no end")),
+    ],
+)
+def test_a_row_fails_when_its_facility_does_not_work(name, owner, facility, broken, monkeypatch):
+    interrupt = hp.SIG["INT"]
+    monkeypatch.setattr(owner, facility, broken)
+    monkeypatch.setattr(tour.signals, "PATIENCE", 0.5)
+    try:
+        assert tour.perform(tour.ROWS[name]).problem
+    finally:
+        hp.SIG["INT"] = interrupt
 
 
 def test_a_row_that_compares_nothing_fails():

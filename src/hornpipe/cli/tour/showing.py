@@ -1,0 +1,58 @@
+"""Rows as they come out: lines for pipes and files, a table for a person."""
+
+from __future__ import annotations
+
+import click
+
+from hornpipe.cli.tour.judging import Outcome, Row, perform
+
+
+def show_plain(rows: list[Row]) -> list[Outcome]:
+    """A line for each row, as soon as it is known, aligned with spaces: for pipes and files."""
+    outcomes = []
+    names = max(len(row.name) for row in rows)
+    for row in rows:
+        outcome = perform(row)
+        outcomes.append(outcome)
+        verdict = "ok  " if outcome.ok else "FAIL"
+        # Not print: it would keep the lines from a reader that is waiting for them.
+        click.echo(f"{verdict} {outcome.seconds * 1000:6.0f} ms  {row.name:{names}}  {row.what}")
+        click.echo(f"{'':{16 + names}}  {outcome.glimpse if outcome.ok else outcome.problem}")
+    click.echo(_summary(outcomes))
+    return outcomes
+
+
+def show_table(rows: list[Row]) -> list[Outcome]:
+    """A table for a person, each row as soon as it is known."""
+    from rich import box
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left", title="hornpipe, live on this machine")
+    table.add_column("row", style="bold", no_wrap=True)
+    table.add_column("what was done, and a glimpse of what came")
+    table.add_column("", no_wrap=True)
+    table.add_column("ms", justify="right", no_wrap=True)
+    outcomes = []
+    # Rich must not touch stdout in between: the rows' programs share the terminal.
+    with Live(table, console=console, redirect_stdout=False, redirect_stderr=False, vertical_overflow="visible"):
+        for row in rows:
+            outcome = perform(row)
+            outcomes.append(outcome)
+            seen = Text(row.what)
+            seen.append(f"\n{outcome.glimpse or outcome.problem}", style="dim" if outcome.ok else "red")
+            verdict = Text("ok", style="green") if outcome.ok else Text("FAIL", style="bold red")
+            table.add_row(row.name, seen, verdict, f"{outcome.seconds * 1000:.0f}")
+    console.print(_summary(outcomes))
+    return outcomes
+
+
+def _summary(outcomes: list[Outcome]) -> str:
+    failed = [outcome.row.name for outcome in outcomes if not outcome.ok]
+    seconds = sum(outcome.seconds for outcome in outcomes)
+    if failed:
+        return f"{len(failed)} of {len(outcomes)} rows failed: {', '.join(failed)}"
+    return f"{len(outcomes)} rows, all as they should be, in {seconds:.1f} s"
