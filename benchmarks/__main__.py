@@ -19,11 +19,12 @@ from benchmarks import (
     pipelines,
     programs,
     report,
+    signals,
     spawning,
 )
 from benchmarks.contest import US, hold
 
-TOPICS = (spawning, capture, lines, both_ways, pipelines, coprocess, many_children, importing)
+TOPICS = (spawning, capture, lines, both_ways, pipelines, coprocess, many_children, signals, importing)
 MEASUREMENTS = {m.name: m for topic in TOPICS for m in topic.MEASUREMENTS}
 PEERS = (US, "duct", "plumbum", "sh", "pexpect")
 

@@ -23,6 +23,8 @@ for name, code in {
     BARE: "pass",
     PEER: PEER,
     US: "import hornpipe",
+    # Rooms are opened at their first use: this is what a program pays that does more than import.
+    f"{US} (first command)": "import hornpipe; hornpipe.cmd",
     "duct": "import duct",
     "pexpect": "import pexpect",
     "plumbum": "import plumbum",
