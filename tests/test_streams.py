@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import collections
+import contextlib
 import io
 import os
+import resource
+import select
+import selectors
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +22,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hornpipe as hp
-from hornpipe.fd import Descriptor
-from hornpipe.lines import BYTES, text_codec
+from hornpipe import wait
+from hornpipe.deadline import after
+from hornpipe.fd import Descriptor, pipe
+from hornpipe.lines import BYTES, TEXT, text_codec
 from hornpipe.testing import stubborn
+from hornpipe.testing.stubborn import wait_gone
+
+MIB = 1 << 20
 
 
 def gated(gate: str) -> None:
@@ -115,26 +129,317 @@ def test_children_have_the_default_sigpipe() -> None:
     assert hp.sh("kill -PIPE $$", check=False).run().signal == 13
 
 
-def test_our_inherited_stdin_stays_blocking() -> None:
+# Descriptors that others share (gotcha:P5)
+
+_LOOK = "import os, sys; open(sys.argv[1], 'w').write(repr([os.get_blocking(number) for number in range(3)]))"
+
+
+def look(path: str) -> None:
+    Path(path).write_text(repr([os.get_blocking(number) for number in range(3)]))
+
+
+def read_with_reader(command: Any) -> None:
+    with command.reader() as file:
+        file.read()
+
+
+def write_with_writer(command: Any) -> None:
+    with command.writer() as file:
+        file.write("")
+
+
+def converse(command: Any) -> None:
+    with command.duplex(stderr=True) as both:
+        list(both.events())
+
+
+VERBS: dict[str, Callable[[Any], object]] = {
+    "run": lambda command: command.run(),
+    "read": lambda command: command.read(),
+    "read with an input": lambda command: command.with_options(input="never read").read(),
+    "capture": lambda command: command.capture(),
+    "lines": lambda command: list(command.lines()),
+    "reader": read_with_reader,
+    "writer": write_with_writer,
+    "duplex": converse,
+    "start": lambda command: command.start().wait(),
+    "stderr to ours and kept": lambda command: command.with_options(stderr=hp.TAIL).run(),
+    "on a terminal": lambda command: command.with_options(pty=True).read(),
+    "contained": lambda command: command.with_options(contain=True).read(),
+    "first of a pipeline": lambda command: (command | hp.cmd("cat")).read(),
+    "last of a pipeline": lambda command: (hp.cmd("echo") | command).read(),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS.keys())
+@pytest.mark.parametrize("mechanism", ["program", "callable"])
+def test_a_child_has_blocking_streams(mechanism: str, verb: Callable[[Any], object], tmp_path: Path) -> None:
+    """gotcha:P5: what is non-blocking at our end of a pipe is another open file than what the child has."""
+    path = str(tmp_path / "seen")
+    verb(hp.cmd(sys.executable, "-ISc", _LOOK, path) if mechanism == "program" else hp.fn(look, path))
+    assert Path(path).read_text() == "[True, True, True]"
+
+
+_SHARING = """
+import os, hornpipe as hp
+def look(where):
+    seen = [os.get_blocking(number) for number in range(3)]
+    assert seen == [True, True, True], (where, seen)
+say = hp.sh("echo out; echo err >&2")
+say.run(); look("run")
+say.with_options(stderr=hp.TAIL).run(); look("TAIL")
+say.start().wait(); look("start")
+say.with_options(timeout=20).run(); look("a limit")
+say.with_options(contain=True).run(); look("containment")
+hp.cmd("head", "-c1", stdin=0).read(); look("our stdin, captured")
+(hp.cmd("head", "-c1") | hp.cmd("cat")).run(); look("a pipeline between our stdin and our stdout")
+with hp.cmd("cat").writer() as writer:
+    look("an open writer")
+    writer.write("x" * 100)
+    writer.flush()
+look("a closed writer")
+with hp.cmd("cat", stderr=hp.TAIL).duplex() as both:
+    look("an open duplex")
+    both.ask("?")
+look("a closed duplex")
+with say.lines() as lines:
+    look("open lines")
+    assert list(lines) == ["out"]
+look("closed lines")
+hp.fn(print, "out").run(); look("a callable")
+assert hp.fn(pow, 2, 3).call() == 8; look("call")
+hp.cmd("true").background(); look("the background")
+os._exit(0)
+"""
+
+
+def test_what_we_inherited_stays_blocking_for_those_who_share_it() -> None:
+    """gotcha:P5: O_NONBLOCK belongs to the open file. Set on our stdin it would break the shell that we came from."""
+    with contextlib.ExitStack() as stack:
+        ends = [stack.enter_context(end) for _ in range(3) for end in pipe()]
+        stdin, feed, out, stdout, err, stderr = ends
+        os.write(feed.fileno(), b"input")
+        argv = [sys.executable, "-c", _SHARING]
+        done = subprocess.run(argv, stdin=stdin.fileno(), stdout=stdout.fileno(), stderr=stderr.fileno(), timeout=30)
+        told = os.read(err.fileno(), 65536).decode()
+        assert done.returncode == 0, told
+        assert told.count("err\n") == 6
+        assert [os.get_blocking(end.fileno()) for end in (stdin, stdout, stderr)] == [True, True, True]
+        assert os.read(out.fileno(), 65536).startswith(b"out\n")
+
+
+@pytest.mark.xfail(strict=True, reason="a Handle makes its sink non-blocking, whoever else has the same file open")
+def test_a_handle_on_what_others_share_leaves_it_blocking() -> None:
     """gotcha:P5"""
-    reader, writer = os.pipe()
-    try:
-        assert hp.cmd("true", stdin=reader).read() == ""
-        assert os.get_blocking(reader)
-    finally:
-        os.close(reader)
-        os.close(writer)
+    reader, writer = pipe()
+    with reader, writer, hp.Handle(None, Descriptor(os.dup(writer.fileno())), TEXT):
+        assert os.get_blocking(writer.fileno())
 
 
+# Somebody else writes to the same pipe (gotcha:P6)
+
+
+class RobbedHandle(hp.Handle[bytes]):
+    """Each time that poll has said "writable", a rival is quicker and fills the pipe; now and then all is read."""
+
+    def __init__(self, source: Descriptor, sink: Descriptor) -> None:
+        super().__init__(None, sink, BYTES, deadline=after(20))
+        self.reading = source
+        self.received = bytearray()
+        self.robberies = 0
+
+    def drain(self) -> None:
+        while wait.one(self.reading.fileno(), wait.READ, 0):
+            self.received += os.read(self.reading.fileno(), 65536)
+
+    def _wait_for_room(self, fd: int) -> None:
+        self.drain()
+        super()._wait_for_room(fd)
+        if self.robberies % 4 < 3:  # robbed three times in a row, then let through
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(fd, b"-" * 4096)
+        self.robberies += 1
+
+
+def test_another_writer_may_be_quicker_after_writable_and_nothing_is_lost() -> None:
+    """gotcha:P6: the write that poll promised would succeed says EAGAIN, or is a partial one."""
+    data = b"0123456789" * 50_000
+    reader, writer = pipe()
+    with reader, RobbedHandle(reader, writer) as handle:
+        handle.write(data)
+        handle.flush()
+        handle.drain()
+        assert handle.taken == len(data)
+        assert handle.robberies > 10
+        assert bytes(handle.received).replace(b"-", b"") == data
+
+
+def tally() -> None:
+    counts: collections.Counter[int] = collections.Counter()
+    while data := os.read(0, 65536):
+        counts.update(data)
+    print(counts[ord("a")], counts[ord("b")])
+
+
+def write_small_pieces(size: int) -> None:
+    for _ in range(size // 1000):
+        os.write(1, b"b" * 1000)
+
+
+def test_two_processes_that_write_much_to_one_pipe_lose_nothing() -> None:
+    """gotcha:P6: the other one writes small pieces, which fit wherever there is room, and ours are always partial."""
+    reader, writer = pipe()
+    with hp.fn(tally).with_options(stdin=reader, timeout=20).reader() as counts:
+        reader.close()
+        # The same pipe, opened once more: our end is non-blocking, which is none of the rival's business.
+        with Descriptor(os.open(f"/proc/self/fd/{writer.fileno()}", os.O_WRONLY)) as theirs:
+            rival = hp.fn(write_small_pieces, 3 * MIB).with_options(stdout=theirs, timeout=20).start()
+        with rival, hp.Handle(None, writer, BYTES, deadline=after(20)) as handle:
+            handle.write(b"a" * (3 * MIB))
+        assert handle.taken == 3 * MIB
+        assert counts.read() == f"{3 * MIB} {3 * MIB // 1000 * 1000}\n"
+
+
+def write_lines(letter: str, number: int) -> None:
+    with hp.Handle(None, Descriptor(number), TEXT, by_line=True, deadline=after(20)) as handle:
+        for _ in range(5000):
+            print(letter * 79, file=handle)
+
+
+def test_the_lines_of_two_processes_are_not_mixed_on_one_pipe() -> None:
+    """gotcha:P6: a line of at most PIPE_BUF bytes is one write, and that is all or nothing."""
+    reader, writer = pipe()
+    number = writer.fileno()
+    with contextlib.ExitStack() as stack:
+        with writer:
+            for letter in "ab":
+                command = hp.fn(write_lines, letter, number).with_options(pass_fds=[number], timeout=20)
+                stack.enter_context(command.start())
+        with hp.Handle(reader, None, TEXT, deadline=after(20)) as handle:
+            assert collections.Counter(handle) == {"a" * 79 + "\n": 5000, "b" * 79 + "\n": 5000}
+
+
+def test_what_was_written_before_the_end_is_read_after_it() -> None:
+    """gotcha:P6: HUP comes together with unread data."""
+    with hp.sh("head -c 60000 /dev/zero | tr '\\0' x; echo", timeout=10).duplex() as talk:
+        assert wait_gone([talk.pid]) == []
+        assert select_by_poll(talk, 0)
+        assert talk.readline() == "x" * 60000 + "\n"
+
+
+# Who waits for our handles by other means (gotcha:P7)
+
+
+def select_by_poll(file: Any, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
+def select_by_epoll(file: Any, seconds: float) -> bool:
+    with select.epoll() as epoll:
+        epoll.register(file, select.EPOLLIN)
+        return bool(epoll.poll(seconds))
+
+
+def select_by_selectors(file: Any, seconds: float) -> bool:
+    with selectors.DefaultSelector() as selector:
+        selector.register(file, selectors.EVENT_READ)
+        return bool(selector.select(seconds))
+
+
+def select_by_asyncio(file: Any, seconds: float) -> bool:
+    async def wait_for_it() -> bool:
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        loop.add_reader(file, ready.set)
+        try:
+            await asyncio.wait_for(ready.wait(), seconds)
+        except TimeoutError:
+            return False
+        finally:
+            loop.remove_reader(file)
+        return True
+
+    return asyncio.run(wait_for_it())
+
+
+SELECTORS = [select_by_poll, select_by_epoll, select_by_selectors, select_by_asyncio]
+
+
+class TestWaitingByOtherMeans:
+    """gotcha:P7: whatever waits has fileno()."""
+
+    @pytest.mark.parametrize("selected", SELECTORS, ids=lambda function: function.__name__.rpartition("_")[2])
+    @pytest.mark.parametrize("verb", ["lines", "reader", "duplex", "start"])
+    def test_sees_output_when_it_comes_and_not_before(
+        self, verb: str, selected: Callable[[Any, float], bool], gate: str
+    ) -> None:
+        """gotcha:P7"""
+        command = hp.sh('read x <"$GATE"; echo out', env={"GATE": gate}, timeout=20)
+        if verb == "start":
+            command = command.with_options(stdout=hp.NULL)
+        handle: Any = getattr(command, verb)()
+        with handle:
+            assert not selected(handle, 0)
+            Path(gate).write_text("go\n")
+            assert selected(handle, 10)
+            if verb == "start":
+                assert handle.wait(0)
+            else:
+                assert next(iter(handle)).rstrip("\n") == "out"
+                assert selected(handle, 10)  # and the end
+                assert list(handle) == []
+
+    def test_is_not_told_of_a_handle_that_was_closed_while_children_live(self) -> None:
+        """gotcha:P7: epoll goes on reporting a closed number while a copy of it lives; no child has one."""
+        with select.epoll() as epoll, contextlib.ExitStack() as stack:
+            stack.callback(lambda: [child.terminate() for child in started])
+            reader = hp.cmd("yes").reader()
+            epoll.register(reader, select.EPOLLIN)
+            assert [number for number, _ in epoll.poll(10)] == [reader.fileno()]
+            commands: list[Any] = [hp.cmd("sleep", "30"), hp.cmd("sleep", "30", contain=True), hp.fn(time.sleep, 30)]
+            commands.append(hp.fn(time.sleep, 30).with_options(contain=True))
+            started = [command.start() for command in commands]
+            reader.close()
+            assert epoll.poll(0) == []
+            with pytest.raises(ValueError, match="closed"):
+                epoll.register(reader, select.EPOLLIN)
+
+    def test_is_refused_by_epoll_for_a_regular_file_which_we_read_all_the_same(self, tmp_path: Path) -> None:
+        """gotcha:P7"""
+        (tmp_path / "file").write_text("one\ntwo\n")
+        with hp.Handle(Descriptor(os.open(tmp_path / "file", os.O_RDONLY)), None, TEXT, deadline=after(10)) as handle:
+            with pytest.raises(PermissionError):
+                select_by_epoll(handle, 0)
+            assert (handle.readline(), handle.read()) == ("one\n", "two\n")
+        with open(tmp_path / "file") as file:
+            assert hp.cmd("cat", input=file, timeout=10).read() == "one\ntwo\n"
+        assert (hp.cmd("cat", stdin=tmp_path / "file") | hp.cmd("cat")).read() == "one\ntwo\n"
+
+
+@pytest.mark.usefixtures("with_and_without_pidfd")
 def test_descriptors_beyond_1024_are_no_obstacle() -> None:
-    """gotcha:P7"""
+    """gotcha:P7: select(2) would refuse them, or worse."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 1400:
+        pytest.skip("not that many descriptors are allowed here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1400, hard))
     held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
     try:
+        with hp.cmd("cat", timeout=10).duplex() as cat:
+            assert cat.fileno() > 1024
+            assert cat.ask("x") == "x"
         assert list(hp.cmd("seq", "2").lines()) == ["1", "2"]
-        assert hp.cmd("cat", input="x").capture().stdout == "x"
+        got = hp.sh("cat; echo err >&2", input="x", timeout=10).capture()
+        assert (got.stdout, got.stderr) == ("x", "err\n")
+        assert (hp.cmd("echo", "y") | hp.cmd("cat")).read() == "y\n"
+        assert hp.fn(pow, 2, 3).call() == 8
     finally:
         for fd in held:
             os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 # What a stream may be made of: line ends of every kind, and characters, whole, in halves, and such as are none.
