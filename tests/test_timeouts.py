@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -527,6 +528,54 @@ def test_a_program_that_waits_for_a_fifo_is_ended_in_time(tmp_path: Path) -> Non
     os.mkfifo(gate)
     with over_in_time():
         limited(stubborn.waits_for_gate(str(gate))).read()
+
+
+_STUCK = """
+import os, sys, time
+import hornpipe as hp
+began = time.monotonic()
+command = hp.sh("head -c 200000 /dev/zero >&2; echo oops >&2; echo out; exec sleep 30", stderr=hp.TAIL, grace=0.2)
+if sys.argv[1] == "leave":
+    os.write(2, b"+" * 60000)
+    with hp.sh("head -c 20000 /dev/zero >&2; yes", stderr=hp.TAIL, grace=0.2).lines() as lines:
+        assert next(lines) == "y"
+        began = time.monotonic()
+else:
+    try:
+        getattr(command.with_options(timeout=0.3), sys.argv[1])()
+    except hp.CommandTimeout as late:
+        print(len(late.stderr) > 4000, end=" ")
+print(time.monotonic() - began < 0.3 + 0.2 + 1.0, flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("verb", ["run", "read", "leave"])
+def test_our_own_stderr_that_nobody_reads_cannot_hold_a_verb(verb: str) -> None:
+    """gotcha:T1: with stderr=TAIL, what we pass on has to wait, but no longer than we have."""
+    ours, theirs = os.pipe()
+    with subprocess.Popen([sys.executable, "-c", _STUCK, verb], stdout=subprocess.PIPE, stderr=theirs) as stuck:
+        try:
+            os.close(theirs)
+            assert stuck.stdout is not None
+            ready, _, _ = select.select([stuck.stdout], [], [], 10)
+            assert ready, "it hangs"
+            assert stuck.stdout.read().split()[-1] == b"True"
+        finally:
+            stuck.kill()
+            os.close(ours)
+
+
+def test_a_slow_reader_of_our_stderr_gets_all_of_it() -> None:
+    """gotcha:P6, promise 7: through a pipe that is full most of the time, from two stages at once."""
+    source = """
+import hornpipe as hp
+loud = hp.sh("head -c 300000 /dev/zero | tr '\\\\0' x >&2; cat", stderr=hp.TAIL)
+(loud | loud).read()
+"""
+    with subprocess.Popen([sys.executable, "-c", source], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as program:
+        assert program.stderr is not None
+        assert program.stderr.read() == b"x" * 600_000
 
 
 # The start

@@ -65,11 +65,13 @@ class Keeper:
 class Tee:
     """A sink that passes everything on to a descriptor and keeps the end."""
 
-    __slots__ = ("_onward", "kept")
+    __slots__ = ("kept", "onward", "rest")
 
     def __init__(self, onward: int, limit: int) -> None:
         self.kept = Kept(Tail(limit))
-        self._onward = onward
+        self.onward = onward
+        self.rest = memoryview(b"")
+        """What there was no room for yet. Nothing more is read meanwhile, so the child feels it, as it should."""
 
     def fill(self, fd: int, size: int) -> int:
         """Read, pass on, keep."""
@@ -77,16 +79,21 @@ class Tee:
         if not data:
             return -1 if data is None else 0
         self.kept.add(data)
+        self.rest = memoryview(data)
+        self.pass_on()
+        return len(data)
+
+    def pass_on(self) -> None:
+        """Write what there is room for, without waiting: the pump waits, and knows until when."""
         # Our own stderr is shared with whoever started us, so it is not made non-blocking; after
         # poll a write of PIPE_BUF bytes (4096 on Linux) does not block.
-        rest = memoryview(data)
-        while rest and self._onward >= 0:
-            wait.one(self._onward, wait.WRITE, NEVER)
-            try:
-                rest = rest[write_some(self._onward, rest[:4096]) :]
-            except OSError:
-                self._onward = -1  # our stderr is gone: what was kept is still there
-        return len(data)
+        try:
+            while self.rest and self.onward >= 0 and wait.one(self.onward, wait.WRITE, 0):
+                self.rest = self.rest[write_some(self.onward, self.rest[:4096]) :]
+        except OSError:
+            self.onward = -1  # our stderr is gone: what was kept is still there
+        if self.onward < 0:
+            self.rest = memoryview(b"")
 
 
 class Discard:
@@ -162,10 +169,11 @@ class Feed:
 class Pump:
     """Sources with their sinks, feeds with their descriptors, and one loop over them."""
 
-    __slots__ = ("_feeds", "_sizes", "_sources", "_stop", "_stopped")
+    __slots__ = ("_feeds", "_full", "_sizes", "_sources", "_stop", "_stopped")
 
     def __init__(self) -> None:
         self._sources: dict[int, tuple[Descriptor, Sink]] = {}
+        self._full: dict[int, Tee] = {}
         self._sizes: dict[int, int] = {}
         self._feeds: dict[int, tuple[Descriptor, Feed]] = {}
         self._stop = -1
@@ -211,12 +219,13 @@ class Pump:
 
         What is in ``beside`` (descriptors with events) ends the wait too, and is left alone.
         """
-        if len(self._sources) == 1 and not self._feeds and not beside:
+        if len(self._sources) == 1 and not self._feeds and not beside and not self._full:
             for fd in self._sources:
                 if not wait.one(fd, wait.READ, deadline):
                     return False
                 return self._read(fd)
-        wanted = [(fd, wait.READ) for fd in self._sources]
+        wanted = [(fd, wait.READ) for fd in self._sources if fd not in self._full]
+        wanted += [(tee.onward, wait.WRITE) for tee in self._full.values()]
         wanted += [(fd, wait.WRITE) for fd in self._feeds]
         wanted += beside
         limit = deadline
@@ -242,6 +251,10 @@ class Pump:
                     self._write(fd)
             elif fd == self._stop:
                 self._end_feeds()
+        for fd, tee in list(self._full.items()):
+            tee.pass_on()
+            if not tee.rest:
+                del self._full[fd]
         return True
 
     def _read(self, fd: int) -> bool:
@@ -251,6 +264,8 @@ class Pump:
         if count == 0:
             del self._sources[fd]
             source.close()
+        elif isinstance(sink, Tee) and sink.rest:
+            self._full[fd] = sink
         elif count == size == _FIRST_READ:
             # A full read says that the pipe was full: much is coming. Longer reads than this make
             # the writer wait for whole pages of ours, and were slower.
@@ -283,4 +298,5 @@ class Pump:
         for source, _ in self._sources.values():
             source.close()
         self._sources.clear()
+        self._full.clear()
         self._end_feeds()
