@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from typing import Protocol
@@ -50,8 +51,8 @@ def kill(which: str | int, *targets: int | Killable) -> None:
         try:
             if isinstance(target, int):
                 os.kill(target, number)
-            else:
-                target.kill(number)
+            elif target.kill(number) is False:
+                raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         except OSError as error:
             error.args = (error.errno, f"cannot send {signal_name(number)} to process {target}: {error.strerror}")
             first = first or error
