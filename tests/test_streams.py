@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 import hornpipe as hp
 from hornpipe import wait
 from hornpipe.deadline import after
-from hornpipe.fd import Descriptor, pipe
+from hornpipe.fd import Descriptor, nonblocking, pipe
 from hornpipe.lines import BYTES, TEXT, text_codec
 from hornpipe.testing import stubborn
 from hornpipe.testing.stubborn import wait_gone
@@ -228,7 +228,6 @@ def test_what_we_inherited_stays_blocking_for_those_who_share_it() -> None:
         assert os.read(out.fileno(), 65536).startswith(b"out\n")
 
 
-@pytest.mark.xfail(strict=True, reason="a Handle makes its sink non-blocking, whoever else has the same file open")
 def test_a_handle_on_what_others_share_leaves_it_blocking() -> None:
     """gotcha:P5"""
     reader, writer = pipe()
@@ -243,6 +242,7 @@ class RobbedHandle(hp.Handle[bytes]):
     """Each time that poll has said "writable", a rival is quicker and fills the pipe; now and then all is read."""
 
     def __init__(self, source: Descriptor, sink: Descriptor) -> None:
+        nonblocking(sink.fileno())
         super().__init__(None, sink, BYTES, deadline=after(20))
         self.reading = source
         self.received = bytearray()

@@ -10,7 +10,7 @@ from typing import Any, Generic, Self, cast
 
 from hornpipe import wait
 from hornpipe.deadline import NEVER, after
-from hornpipe.fd import Descriptor, above_stdio
+from hornpipe.fd import Descriptor, above_stdio, nonblocking
 from hornpipe.fifo_answers import Answers, kind_of
 from hornpipe.handle import Handle
 from hornpipe.lines import BYTES, TEXT, Codec, Str
@@ -157,6 +157,7 @@ class Fifo(Generic[Str]):
         fd = self._open(os.O_WRONLY, after(timeout))
         if fd is None:
             raise TimeoutError(f"nobody opened {os.fsdecode(self.path)} for reading within {timeout:g} s")
+        nonblocking(fd.fileno())
         return RecordWriter(None, fd, self._codec, name=os.fsdecode(self.path))
 
     def _open(self, flags: int, deadline: int) -> Descriptor | None:

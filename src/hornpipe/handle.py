@@ -16,6 +16,7 @@ from hornpipe.lines import Codec, Str
 
 _FIRST_READ = 16 * 1024
 _LONGEST_READ = 256 * 1024
+_SURE = 4096
 _BLOCK = 64 * 1024
 """Bytes gathered before a block-buffered handle writes: what a pipe holds by default."""
 
@@ -61,8 +62,9 @@ class Handle(Generic[Str]):
         self._decoded: Any = codec.empty
         self._pending = bytearray()
         self._taken = 0
-        if sink is not None:
-            descriptors.nonblocking(sink.fileno())
+        # Whether a write may block belongs to the open file, which others may share (gotcha:P5): it is left
+        # as it is. After poll, so much does not block; see pipe(7) on PIPE_BUF.
+        self._step = _SURE if sink is not None and os.get_blocking(sink.fileno()) else 0
 
     # --- what it is ---
 
@@ -339,14 +341,16 @@ class Handle(Generic[Str]):
         """Write all of it: partial writes are completed, and another writer may be quicker than us."""
         fd = self._writing_to()
         try:
-            count = descriptors.write_some(fd, data)
-            self._taken += count
-            if count == len(data):
-                return
+            count = 0
+            if not self._step:
+                count = descriptors.write_some(fd, data)
+                self._taken += count
+                if count == len(data):
+                    return
             rest = memoryview(data)[count:]
             while rest:
                 self._wait_for_room(fd)
-                count = descriptors.write_some(fd, rest)
+                count = descriptors.write_some(fd, rest[: self._step] if self._step else rest)
                 self._taken += count
                 rest = rest[count:]
         except BrokenPipeError:

@@ -9,7 +9,7 @@ from hornpipe import pty, wait
 from hornpipe._native.buffers import ReadBuffer
 from hornpipe.deadline import after, sooner
 from hornpipe.errors import CommandTimeout, LimitExceeded, NoAnswer, ReaderGone
-from hornpipe.fd import Descriptor
+from hornpipe.fd import Descriptor, nonblocking
 from hornpipe.handle import Handle
 from hornpipe.job import Job
 from hornpipe.lines import Codec, Str
@@ -42,6 +42,7 @@ class Duplex(Handle[Str]):
         line_limit: int | None,
         terminal: bool,
     ) -> None:
+        nonblocking(sink.fileno())
         super().__init__(
             source, sink, codec, deadline=job.deadline, by_line=True, line_limit=line_limit, name=job.label
         )

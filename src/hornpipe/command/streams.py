@@ -8,7 +8,7 @@ from hornpipe import wait
 from hornpipe._native.buffers import LineReader, iterated_natively
 from hornpipe.deadline import after, passed, sooner
 from hornpipe.errors import LimitExceeded, ReaderGone
-from hornpipe.fd import Descriptor, widen
+from hornpipe.fd import Descriptor, nonblocking, widen
 from hornpipe.handle import Handle
 from hornpipe.job import Job
 from hornpipe.lines import Codec, Str
@@ -207,6 +207,7 @@ class Writer(Handle[Str]):
     """A command's input as a file object. Leaving its ``with`` block waits and checks the status."""
 
     def __init__(self, job: Job, sink: Descriptor, codec: Codec[Str]) -> None:
+        nonblocking(sink.fileno())
         super().__init__(None, sink, codec, deadline=job.deadline, name=job.label)
         self._job = job
         self._over = False
