@@ -16,7 +16,7 @@
 #define CAPACITY 4096u /* records; a power of two */
 #define CROWDED (CAPACITY - 1024u) /* from here on signals wait in the kernel: one more may come from each thread */
 #define RELIEVED (CAPACITY / 2)
-#define MOST_OF_ONE 256 /* unread records of one standard signal, of which the kernel would keep one */
+#define MOST_OF_ONE 32 /* unread records of one standard signal, of which the kernel would keep one */
 #define PATIENCE 10000000LL /* nanoseconds */
 #define NUMBERS 65
 #define THREADS 256
@@ -90,18 +90,51 @@ static void act(int number) {
     }
 }
 
-static void throttle(int number, ucontext_t *context) {
-    int thread = (int)syscall(SYS_gettid);
-    sigaddset(&context->uc_sigmask, number);
-    for (int i = 0; i < THREADS; i++) {
-        int nobody = 0;
-        if (atomic_load(&throttled[i].thread) == thread ||
-            atomic_compare_exchange_strong(&throttled[i].thread, &nobody, thread)) {
-            atomic_fetch_or(&throttled[i].blocked, UINT64_C(1) << (number - 1));
-            break;
+/* This thread's place in the list, for the rest of its life; -1 when it has none. */
+static int place_of(int thread, int wanted) {
+    for (int i = 0; i < THREADS; i++)
+        if (atomic_load(&throttled[i].thread) == thread)
+            return i;
+    for (int i = 0; wanted && i < THREADS; i++) {
+        int other = atomic_load(&throttled[i].thread);
+        if (other && syscall(SYS_tgkill, getpid(), other, 0) == 0)
+            continue;
+        if (atomic_compare_exchange_strong(&throttled[i].thread, &other, thread)) {
+            atomic_store(&throttled[i].blocked, 0);
+            atomic_store(&throttled[i].wanted, 0);
+            return i;
         }
     }
+    return -1;
+}
+
+static int all_roomy(void) {
+    for (int i = 0; i < RING_COUNT; i++)
+        if (atomic_load(&rings[i].in_use) && ring_length(i) > RELIEVED)
+            return 0;
+    return 1;
+}
+
+static void open_again(int place, ucontext_t *context) {
+    uint64_t numbers = atomic_exchange(&throttled[place].wanted, 0);
+    for (int number = 1; number < NUMBERS; number++)
+        if (numbers >> (number - 1) & 1)
+            sigdelset(&context->uc_sigmask, number);
+}
+
+static void throttle(int number, ucontext_t *context) {
+    int place = place_of((int)syscall(SYS_gettid), 1);
+    if (place < 0)
+        return;
+    sigaddset(&context->uc_sigmask, number);
+    atomic_fetch_or(&throttled[place].blocked, UINT64_C(1) << (number - 1));
     atomic_store(&anybody_throttled, 1);
+    /* 1. We found the ring crowded.  2. Its reader emptied it, and found nobody throttled.  3. The line
+     * above: too late, nobody would ever open us. So we look again ourselves. */
+    if (all_roomy()) {
+        atomic_fetch_or(&throttled[place].wanted, atomic_exchange(&throttled[place].blocked, 0));
+        open_again(place, context);
+    }
 }
 
 void record_of(int number, const siginfo_t *info, struct signal_record *record) {
@@ -230,9 +263,8 @@ void ring_rearm(int number) { atomic_store(&rings[number].told, 0); }
 size_t ring_length(int number) { return atomic_load(&rings[number].head) - atomic_load(&rings[number].tail); }
 
 static void relieve(void) {
-    for (int i = 0; i < RING_COUNT; i++)
-        if (atomic_load(&rings[i].in_use) && ring_length(i) > RELIEVED)
-            return; /* whoever empties that one will see to it */
+    if (!all_roomy())
+        return; /* whoever empties the other one will see to it */
     atomic_store(&anybody_throttled, 0);
     int self = (int)syscall(SYS_gettid);
     for (int i = 0; i < THREADS; i++) {
@@ -248,24 +280,16 @@ static void relieve(void) {
             for (int number = 1; number < NUMBERS; number++)
                 if (blocked >> (number - 1) & 1)
                     sigaddset(&set, number);
-            atomic_store(&throttled[i].thread, 0);
             pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-        } else if (syscall(SYS_tgkill, getpid(), thread, SIGRTMAX) < 0)
-            atomic_store(&throttled[i].thread, 0); /* it has ended */
+        } else
+            syscall(SYS_tgkill, getpid(), thread, SIGRTMAX); /* unless it has ended */
     }
 }
 
 void rings_relieve(void *context) {
-    int self = (int)syscall(SYS_gettid);
-    for (int i = 0; i < THREADS; i++)
-        if (atomic_load(&throttled[i].thread) == self) {
-            uint64_t wanted = atomic_exchange(&throttled[i].wanted, 0);
-            for (int number = 1; number < NUMBERS; number++)
-                if (wanted >> (number - 1) & 1)
-                    sigdelset(&((ucontext_t *)context)->uc_sigmask, number);
-            if (wanted && !atomic_load(&throttled[i].blocked))
-                atomic_store(&throttled[i].thread, 0);
-        }
+    int place = place_of((int)syscall(SYS_gettid), 0);
+    if (place >= 0)
+        open_again(place, context);
 }
 
 int ring_take(int number, struct signal_record *record) {
@@ -292,15 +316,20 @@ int ring_take(int number, struct signal_record *record) {
     return 1;
 }
 
-int rings_install(int number, int flags, const sigset_t *mask, struct sigaction *before) {
+int rings_install(int number, int flags) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_sigaction = take_down;
     /* CPython gives its handlers the alternative stack too, if there is one. */
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | flags;
-    if (mask)
-        action.sa_mask = *mask;
-    return sigaction(number, &action, before);
+    /* One at a time in each thread, in the order of their numbers. Were the clock signal let in, it could
+     * open what we are about to block: the block would come last, and stay. */
+    sigfillset(&action.sa_mask);
+    sigdelset(&action.sa_mask, SIGSEGV); /* a fault that is blocked kills without a word of faulthandler's */
+    sigdelset(&action.sa_mask, SIGBUS);
+    sigdelset(&action.sa_mask, SIGILL);
+    sigdelset(&action.sa_mask, SIGFPE);
+    return sigaction(number, &action, NULL);
 }
 
 int rings_installed(int number) {
@@ -320,6 +349,7 @@ void rings_act(int number, const struct action *wanted, int count) {
 }
 
 long long rings_recorded(int number) { return atomic_load(&recorded[number]); }
+void rings_merge(int number) { atomic_fetch_add(&merged[number], 1); }
 long long rings_merged(int number) { return atomic_load(&merged[number]); }
 
 void rings_forget(void) {

@@ -45,13 +45,14 @@ int ring_take(int ring, struct signal_record *record);
 void ring_rearm(int ring);
 size_t ring_length(int ring);
 
-/* Puts our handler in place; the disposition that was there goes to *before (may be NULL). */
-int rings_install(int number, int flags, const sigset_t *mask, struct sigaction *before);
+/* Puts our handler in place. */
+int rings_install(int number, int flags);
 int rings_installed(int number); /* 1, 0 or -1 */
 void rings_act(int number, const struct action *actions, int count);
 
 long long rings_recorded(int number);
 long long rings_merged(int number); /* standard signals that found too many of their kind unread */
+void rings_merge(int number);       /* one more of them */
 
 /* In a forked child: what the parent had not read is the parent's, and its threads are not here. */
 void rings_forget(void);

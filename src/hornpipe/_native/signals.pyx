@@ -4,7 +4,7 @@ What a signal means to whom is decided above; here it is only taken down and han
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 from posix.types cimport pid_t, uid_t
 
 from hornpipe._native.timed_call cimport use_clock_hook
@@ -26,8 +26,6 @@ cdef extern from "rings.h" nogil:
         ACTION_WRITE
         ACTION_KILL_GROUP
         ACTION_COUNT
-    ctypedef struct sigset_t:
-        pass
     struct sigaction_t "sigaction":
         pass
     int ring_open(int)
@@ -36,7 +34,8 @@ cdef extern from "rings.h" nogil:
     int ring_take(int, signal_record *)
     void ring_rearm(int)
     size_t ring_length(int)
-    int rings_install(int, int, const sigset_t *, sigaction_t *)
+    int rings_install(int, int)
+    void rings_merge(int)
     int rings_installed(int)
     void rings_act(int, const action *, int)
     long long rings_recorded(int)
@@ -138,12 +137,17 @@ cdef extern from *:
     void die_of_it() noexcept
     int SA_NOCLDSTOP, SA_NOCLDWAIT, SA_NODEFER, SA_RESETHAND, SA_RESTART
 
+cdef extern from "<unistd.h>" nogil:
+    ssize_t read(int, void *, size_t)
+    ssize_t write(int, const void *, size_t)
+
 cdef extern from "<signal.h>" nogil:
-    int sigemptyset(sigset_t *)
-    int sigaddset(sigset_t *, int)
     int c_sigaction "sigaction"(int, const sigaction_t *, sigaction_t *)
 
 cdef extern from "Python.h":
+    ctypedef struct PyObject:
+        pass
+    int PyDict_Next(dict, Py_ssize_t *, PyObject **, PyObject **)
     int Py_AtExit(void (*)() noexcept)
     int PyErr_SetInterruptEx(int)
     object PyErr_SetFromErrno(object)
@@ -159,6 +163,10 @@ KILL_GROUP = ACTION_KILL_GROUP
 MOST_ACTIONS = ACTION_COUNT
 
 DEFAULT, IGNORED, OURS, FOREIGN = range(4)
+
+cdef enum:
+    MOST_LATE = 4096  # beyond that they stay in the ring, and then in the kernel
+    MOST_LATE_OF_ONE = 32  # standard signals, of which the kernel would keep one
 
 
 cdef class Record:
@@ -222,20 +230,33 @@ def route(int ring, int number, bint on):
     ring_route(ring, number, on)
 
 
+cdef Record made(kind):
+    return <Record>(<type>kind).__new__(kind)
+
+
 def take(int ring, type kind not None):
     """The oldest signal in the ring as a ``kind`` (a Record), or None."""
-    cdef Record made
-    cdef signal_record record
-    if not ring_take(ring, &record):
-        return None
-    made = <Record>kind.__new__(kind)
-    made.record = record
-    return made
+    cdef Record arrived = made(kind)
+    return arrived if ring_take(ring, &arrived.record) else None
 
 
-def rearm(int ring):
-    """From now on the next signal wakes the ring's reader again."""
-    ring_rearm(ring)
+def take_and_rest(int ring, int reader, int writer, type kind not None):
+    """The same for the reader of a pipe, which says afterwards whether there is more.
+
+    In one piece, so that no handler of the program's comes between taking a signal and handing it over.
+    """
+    cdef Record arrived = made(kind)
+    cdef char drained[64]
+    cdef bint taken = ring_take(ring, &arrived.record)
+    if not ring_length(ring):
+        while read(reader, drained, sizeof(drained)) > 0:
+            pass
+        ring_rearm(ring)
+        # From here on the next one wakes its reader again; one that came meanwhile did not.
+        taken = taken or ring_take(ring, &arrived.record)
+        if ring_length(ring):
+            write(writer, b"+", 1)
+    return arrived if taken else None
 
 
 def length(int ring):
@@ -243,15 +264,11 @@ def length(int ring):
     return ring_length(ring)
 
 
-def install(int number, int flags, mask):
-    """sigaction(2) with our handler; ``mask`` is blocked while it runs."""
-    cdef sigset_t blocked
-    sigemptyset(&blocked)
-    for other in mask:
-        sigaddset(&blocked, other)
+def install(int number, int flags):
+    """sigaction(2) with our handler."""
     if number >= first_queued():
         use_clock_hook(rings_relieve)  # a full ring blocks these where they arrive: see rings.c
-    if rings_install(number, flags, &blocked, NULL) < 0:
+    if rings_install(number, flags) < 0:
         PyErr_SetFromErrno(OSError)
 
 
@@ -316,6 +333,7 @@ cdef class Delivery:
     cdef uint64_t busy
     cdef dict armed
     cdef object nobody, kind, late
+    cdef int held[65]
 
     def __init__(self, int ring, dict armed, type kind, nobody):
         """``armed``: number to (handler, mask of the numbers that wait meanwhile, ...); ``nobody`` gets the rest."""
@@ -328,34 +346,68 @@ cdef class Delivery:
         self.late = deque()
         self.busy = 0
 
+    cdef bint waits(self, int number):
+        return self.busy >> (number - 1) & 1
+
     cdef Record next(self):
         cdef Record arrived
-        cdef signal_record record
         cdef Py_ssize_t place
-        if self.late:
-            for place in range(len(self.late)):
-                arrived = <Record>self.late[place]
-                if not self.busy >> (arrived.record.number - 1) & 1:
-                    del self.late[place]
-                    return arrived
-        while ring_take(self.ring, &record):
-            arrived = <Record>(<type>self.kind).__new__(self.kind)
-            arrived.record = record
-            if not self.busy >> (record.number - 1) & 1:
+        cdef int number
+        for place in range(len(self.late)):
+            arrived = <Record>self.late[place]
+            if not self.waits(arrived.record.number):
+                del self.late[place]
+                self.held[arrived.record.number] -= 1
                 return arrived
-            self.late.append(arrived)
+        while len(self.late) < MOST_LATE:
+            # Made first: making it may set off the garbage collector, and so any code, and so us again.
+            arrived = made(self.kind)
+            if not ring_take(self.ring, &arrived.record):
+                break
+            number = arrived.record.number
+            if not self.waits(number):
+                return arrived
+            if number < first_queued() and self.held[number] >= MOST_LATE_OF_ONE:
+                rings_merge(number)
+            else:
+                self.late.append(arrived)
+                self.held[number] += 1
         return None
+
+    cdef bint more(self):
+        """Whether something is there that can be handed out now."""
+        cdef Py_ssize_t place
+        for place in range(len(self.late)):
+            if not self.waits((<Record>self.late[place]).record.number):
+                return True
+        return len(self.late) < MOST_LATE and ring_length(self.ring) > 0
+
+    cdef int again(self, int number) except -1:
+        """Let the interpreter call us once more at its next safe point, without another signal."""
+        cdef Py_ssize_t place = 0
+        cdef PyObject *any
+        if self.more():
+            # It does so only for a signal that Python's table has a handler for.
+            if number not in self.armed and PyDict_Next(self.armed, &place, &any, NULL):
+                number = <object>any
+            PyErr_SetInterruptEx(number)
+        return 0
 
     def __call__(self, number=0, frame=None):
         cdef Record arrived
         cdef uint64_t added
         cdef object entry
+        cdef int last = 0
+        # What comes meanwhile is for the next call: in a storm the program must get a word in.
+        cdef Py_ssize_t left = len(self.late) + ring_length(self.ring)
         ring_rearm(self.ring)
-        while True:
+        while left > 0:
+            left -= 1
             arrived = self.next()
             if arrived is None:
                 return
-            entry = self.armed.get(arrived.record.number)
+            last = arrived.record.number
+            entry = self.armed.get(last)
             if entry is None:
                 self.nobody(arrived)
                 continue
@@ -364,16 +416,16 @@ cdef class Delivery:
             try:
                 entry[0](arrived)
             except:
-                # The rest must not wait for another signal: the interpreter calls us again for it.
-                if self.late or ring_length(self.ring):
-                    PyErr_SetInterruptEx(arrived.record.number)
-                raise
-            finally:
                 self.busy &= ~added
+                self.again(last)
+                raise
+            self.busy &= ~added
+        self.again(last)
 
     def forget(self):
         """In a forked child: what has not been handed out is the parent's."""
         self.late.clear()
+        memset(self.held, 0, sizeof(self.held))
 
     def abandon(self):
         """In one that does not return into the handlers under way: none of them holds anything back."""
@@ -390,13 +442,8 @@ def signal_descriptor(int number):
 
 def take_blocked(int number, type kind not None):
     """sigtimedwait(2) without waiting: one pending blocked signal as a ``kind`` (a Record), or None."""
-    cdef Record made
-    cdef signal_record record
-    if not take_pending(number, &record):
-        return None
-    made = <Record>kind.__new__(kind)
-    made.record = record
-    return made
+    cdef Record arrived = made(kind)
+    return arrived if take_pending(number, &arrived.record) else None
 
 
 def counted(int number):

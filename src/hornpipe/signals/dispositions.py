@@ -53,7 +53,6 @@ class Armed(NamedTuple):
     """The signals whose handlers wait until this one is done, as bits."""
     handler: Handler
     flags: int
-    mask: tuple[int, ...]
 
     def put_back(self, number: int) -> None:
         """Install it."""
@@ -115,7 +114,7 @@ def put(number: int, python: Any, native: Callable[[], object] | None) -> None:
                 native()
             if _watchers.get(number):
                 _base[number] = _signals.look(number)[1]
-                _signals.install(number, 0, ())
+                _signals.install(number, 0)
             _armed.pop(number, None)
             immediate.pop(number, None)
             if _ring >= 0:
@@ -129,14 +128,13 @@ def put(number: int, python: Any, native: Callable[[], object] | None) -> None:
 
 def armed_with(handler: Handler, flags: int, mask: Iterable[int]) -> Armed:
     """A handler that waits for itself (but for ``NODEFER``), and for which others wait."""
-    blocked = tuple(mask)
-    late = sum(1 << (other - 1) for other in set(blocked))
+    late = sum(1 << (other - 1) for other in set(mask))
 
     def once(sig: Signal) -> None:
         simply(sig.number, ignore=False)  # the kernel has done so already; Python's table follows
         handler(sig)
 
-    return Armed(once if flags & _signals.RESETHAND else handler, late, handler, flags, blocked)
+    return Armed(once if flags & _signals.RESETHAND else handler, late, handler, flags)
 
 
 def arm(number: int, armed: Armed) -> None:
@@ -154,7 +152,7 @@ def arm(number: int, armed: Armed) -> None:
             immediate.pop(number, None)
             _armed[number] = armed
             _signals.route(_ring, number, True)
-            _signals.install(number, armed.flags, armed.mask)
+            _signals.install(number, armed.flags)
             _reported.discard(number)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -214,7 +212,7 @@ def begin_watch(number: int) -> None:
             kind, raw = _signals.look(number)
             if kind != _signals.OURS:
                 _base[number] = raw
-                _signals.install(number, 0, ())
+                _signals.install(number, 0)
         _watchers[number] = _watchers.get(number, 0) + 1
 
 
@@ -267,7 +265,7 @@ def rearm(number: int) -> None:
     else:
         with lock:
             _base[number] = _signals.look(number)[1]
-            _signals.install(number, 0, ())
+            _signals.install(number, 0)
             _reported.discard(number)
 
 

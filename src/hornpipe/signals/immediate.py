@@ -74,7 +74,7 @@ class Immediate:
 
         def install() -> None:
             _signals.act(number, self._actions)
-            _signals.install(number, 0, ())
+            _signals.install(number, 0)
             if self._dump >= 0:
                 import faulthandler
 

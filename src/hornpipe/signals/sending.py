@@ -54,7 +54,7 @@ def kill(which: str | int, *targets: int | Killable) -> None:
             elif target.kill(number) is False:
                 raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         except OSError as error:
-            error.args = (error.errno, f"cannot send {signal_name(number)} to process {target}: {error.strerror}")
+            error.strerror = f"cannot send {signal_name(number)} to process {target}: {error.strerror}"
             first = first or error
     if first is not None:
         raise first
@@ -143,9 +143,8 @@ def queue(which: str | int, pid: int, value: int = 0) -> None:
     try:
         _signals.queue(pid, number, value)
     except BlockingIOError as error:
-        error.args = (
-            error.errno,
+        error.strerror = (
             f"{signal_name(number)} for process {pid}: the kernel holds no more queued signals (RLIMIT_SIGPENDING); "
-            "try again when some have been handled",
+            "try again when some have been handled"
         )
         raise

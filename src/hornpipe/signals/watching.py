@@ -41,7 +41,7 @@ class Watch:
         self._reader, self._writer = pipe()
         nonblocking(self._reader.fileno())
         nonblocking(self._writer.fileno())
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a handler may use what it has interrupted
         try:
             self._ring = _signals.open_ring(self._writer.fileno())
         except OSError as error:
@@ -83,26 +83,7 @@ class Watch:
         with self._lock:
             if self._closed:
                 raise ValueError("the watch is closed")
-            taken = _signals.take(self._ring, Signal)
-            if not _signals.length(self._ring):
-                # Emptied: the descriptor must say so. Whatever comes from here on wakes it again.
-                try:
-                    while os.read(self._reader.fileno(), 4096):
-                        pass
-                except BlockingIOError:
-                    pass
-                _signals.rearm(self._ring)
-                if taken is None:
-                    taken = _signals.take(self._ring, Signal)
-                if _signals.length(self._ring):
-                    self._poke()
-            return taken
-
-    def _poke(self) -> None:
-        try:
-            os.write(self._writer.fileno(), b"+")
-        except BlockingIOError:
-            pass
+            return _signals.take_and_rest(self._ring, self._reader.fileno(), self._writer.fileno(), Signal)
 
     def __iter__(self) -> Self:
         return self
@@ -150,7 +131,7 @@ class Watch:
 
     def _renew_in_child(self) -> None:
         """A pipe of the child's own behind the same numbers: the parent's must not be woken by us."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         reader, writer = pipe()
         for new, old in ((reader, self._reader), (writer, self._writer)):
             nonblocking(new.fileno())
