@@ -29,7 +29,7 @@ ORDER = """
     _native
     names status errors deadline lines endings
     wait
-    fd locks
+    fd locks image
     signals
     handle
     pump relay

@@ -11,6 +11,8 @@ The rooms, each of which imports only from those above it:
     job  command                             one to n processes; the verbs
 """
 
+from hornpipe import image as _image  # noqa: F401 (how we were started is read before the program changes it)
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # what a checker sees; at run time each name is looked up at its first use
     from hornpipe import signals as signals
@@ -44,12 +46,14 @@ if TYPE_CHECKING:  # what a checker sees; at run time each name is looked up at 
     )
     from hornpipe.fifo import Fifo, is_fifo
     from hornpipe.handle import Handle
+    from hornpipe.image import kept_descriptors
     from hornpipe.input_files import Inputs, inputs
     from hornpipe.job import CLOSED, NULL, STDOUT, TAIL, Job
     from hornpipe.lines import Head, Tail
     from hornpipe.locks import lock
     from hornpipe.pidfile import AlreadyRunning
     from hornpipe.process import Detached, Process
+    from hornpipe.reexec import on_hup, restart_on_hup
     from hornpipe.signals import SIG, Foreign, Immediate, Signal, Watch, alive, kill, watch
     from hornpipe.status import ExitStatus
 
@@ -102,8 +106,11 @@ __all__ = [
     "fn",
     "inputs",
     "is_fifo",
+    "kept_descriptors",
     "kill",
     "lock",
+    "on_hup",
+    "restart_on_hup",
     "sh",
     "signals",
     "watch",
@@ -140,6 +147,7 @@ _ROOMS = {
     ),
     "fifo": ("Fifo", "is_fifo"),
     "handle": ("Handle",),
+    "image": ("kept_descriptors",),
     "input_files": ("Inputs", "inputs"),
     "job": (
         "CLOSED",
@@ -158,6 +166,7 @@ _ROOMS = {
         "Detached",
         "Process",
     ),
+    "reexec": ("on_hup", "restart_on_hup"),
     "signals": ("SIG", "Foreign", "Immediate", "Signal", "Watch", "alive", "kill", "watch"),
     "status": ("ExitStatus",),
 }

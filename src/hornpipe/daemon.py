@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from hornpipe import supervision, wait
+from hornpipe import image, reexec, supervision, wait
 from hornpipe._native import spawn as _spawn
 from hornpipe.deadline import after, check_timeout
 from hornpipe.errors import spawn_error
 from hornpipe.fd import Descriptor, pipe
 from hornpipe.pidfile import PidFile
+from hornpipe.signals import SIG
 from hornpipe.spawn.recipe import find_ids
 
 Output = Path | int | None
@@ -26,17 +27,27 @@ _READY = b"\0ready\0"
 """What ends the daemon's words to its starter; no text has it."""
 
 
+_STDERR, _STARTER = "hornpipe: stderr of the daemon", "hornpipe: starter of the daemon"
+
+
 class Daemon:
     """The daemon we have become. As a context manager it removes its pidfile at the end.
 
     Until ``ready()`` is called whatever goes to stderr is shown by the starter, which waits.
     """
 
-    def __init__(self, pidfile: PidFile | None, stderr: Descriptor | None, starter: Descriptor | None) -> None:
+    def __init__(
+        self,
+        pidfile: PidFile | None = None,
+        stderr: Descriptor | None = None,
+        starter: Descriptor | None = None,
+        *,
+        supervised: bool = False,
+    ) -> None:
         self._pidfile = pidfile
         self._stderr = stderr
         self._starter = starter
-        self.supervised = starter is None
+        self.supervised = supervised
         """Whether we stayed in front, since a service manager or a container waits for this process."""
 
     def ready(self) -> None:
@@ -122,11 +133,26 @@ def daemonize(
     ``pidfile`` is locked for as long as the daemon lives: ``AlreadyRunning`` names the one that is there.
     Where a service manager or a container waits for this very process it stays in front. Raises
     ``RuntimeError``, naming them, when other threads live: a fork would lose them without a word.
+
+    In the daemon that ``restart_on_hup()`` has started again it returns at once: it is a daemon already,
+    and has kept the lock of its pidfile.
     """
     check_timeout(timeout)
     if not 0 <= umask <= 0o777:
         raise ValueError(f"umask must be between 0 and 0o777, not {umask!r}")
-    others = [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]
+    if image.rehearsal is not None:
+        # Beside the one that runs: whatever is his, pidfile and log files and starter, is left alone.
+        os.umask(umask)
+        os.chdir(chdir)
+        return Daemon()
+    if isinstance(SIG["HUP"], reexec.Restart):
+        raise RuntimeError(
+            "daemonize() forks, and the daemon would not restart: call restart_on_hup() after it, when all is set up"
+        )
+    again = image.was_daemon()
+    others = (
+        [] if again else [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]
+    )
     if others:
         raise RuntimeError(
             f"daemonize() forks, and the daemon would be without these threads: {', '.join(others)}; start them later"
@@ -144,7 +170,8 @@ def daemonize(
         for each in opened:
             each.close()
         raise
-    if supervision.supervised():
+    image.is_daemon = True
+    if again or supervision.supervised():
         return _stay_in_front(held, folder, umask, out, err, opened)
     _flush()
     words, telling = pipe()
@@ -169,6 +196,8 @@ def daemonize(
     if held is not None:
         held.write()
         _remove_at_exit(held)
+    image.keep(_STDERR, final)
+    image.keep(_STARTER, telling)
     return Daemon(held, final, telling)
 
 
@@ -190,15 +219,22 @@ def _stay_in_front(
     _flush()
     os.umask(umask)
     os.fchdir(folder)
+    # There only when HUP came before ready(): the starter still shows what goes to stderr.
+    final, starter = (
+        Descriptor(fd) if fd is not None else None for fd in map(image.kept_descriptors().get, (_STDERR, _STARTER))
+    )
     for target, number in ((out, 1), (err, 2)):
-        if target is not None:
+        if target is not None and (number == 1 or starter is None):
             os.dup2(target, number)
     for each in opened:
         each.close()
     if held is not None:
         held.write()
         _remove_at_exit(held)
-    return Daemon(held, None, None)
+    if final is not None and starter is not None:
+        image.keep(_STDERR, final)
+        image.keep(_STARTER, starter)
+    return Daemon(held, final, starter, supervised=supervision.supervised())
 
 
 def _remove_at_exit(held: PidFile) -> None:

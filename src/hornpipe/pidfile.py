@@ -11,6 +11,7 @@ import os
 import stat
 from typing import Any
 
+from hornpipe import image
 from hornpipe.fd import Descriptor, above_stdio
 
 
@@ -46,7 +47,16 @@ class PidFile:
         self._lock: Descriptor | None = None
 
     def hold(self) -> None:
-        """Take the lock, or raise ``AlreadyRunning``. It is inherited by fork, and held until all copies are closed."""
+        """Take the lock, or raise ``AlreadyRunning``. It is inherited by fork, and held until all copies are closed.
+
+        A restart (``restart_on_hup``) keeps it: the next image finds it held, and there is no moment in between.
+        """
+        name = f"hornpipe: pidfile {self.path}"
+        image.keep(name, self)
+        left = image.kept_descriptors().get(name)
+        if left is not None and _same(left, self.path):
+            self._lock = Descriptor(left)
+            return
         while True:
             opened = Descriptor(
                 above_stdio(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644))
@@ -71,6 +81,8 @@ class PidFile:
     def write(self) -> None:
         """Say who we are: after the last fork."""
         assert self._lock is not None
+        if _content(self._lock.fileno()) == os.getpid():
+            return  # before a restart; emptied again, it would be nobody's for a moment
         os.ftruncate(self._lock.fileno(), 0)
         os.pwrite(self._lock.fileno(), b"%d\n" % os.getpid(), 0)
 

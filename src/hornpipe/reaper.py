@@ -219,6 +219,20 @@ def _reap_one(pid: int) -> bool:
 
 
 def _listed_dead() -> list[int] | None:
+    listed = _listed()
+    return None if listed is None else [pid for pid, dead in listed.items() if dead]
+
+
+def children() -> dict[int, bool]:
+    """Every child of this process, whoever started it, and whether it is dead and unreaped; none without /proc.
+
+    >>> children()
+    {}
+    """
+    return _listed() or {}
+
+
+def _listed() -> dict[int, bool] | None:
     us = os.getpid()
     try:
         # A /proc of another pid namespace has other numbers: as good as none.
@@ -227,7 +241,7 @@ def _listed_dead() -> list[int] | None:
         return None
     if names is None:
         return None
-    dead = []
+    found = {}
     for name in names:
         if not name.isdigit():
             continue
@@ -236,9 +250,9 @@ def _listed_dead() -> list[int] | None:
                 fields = file.read().rpartition(b")")[2].split()
         except OSError:
             continue
-        if fields[0] == b"Z" and int(fields[1]) == us:
-            dead.append(int(name))
-    return dead
+        if int(fields[1]) == us:
+            found[int(name)] = fields[0] == b"Z"
+    return found
 
 
 def _shown_dead() -> int:
