@@ -9,7 +9,7 @@ from typing import Any, Generic, Self
 
 from hornpipe.command import sh
 from hornpipe.errors import CommandFailed, SpawnError
-from hornpipe.fd import Descriptor
+from hornpipe.fd import Descriptor, above_stdio
 from hornpipe.handle import Handle
 from hornpipe.lines import BYTES, TEXT, Codec, Str
 
@@ -62,12 +62,12 @@ class Inputs(Generic[Str]):
 
     def _opened(self, name: str) -> Iterator[Str]:
         if name == "-":
-            return Handle(Descriptor(os.dup(0)), None, self._codec, name="stdin")
+            return Handle(Descriptor(above_stdio(os.dup(0))), None, self._codec, name="stdin")
         if self._commands and name.endswith("|"):
             command = sh(name[:-1])
             return (command if self._codec is TEXT else command.as_bytes()).reader()  # type: ignore[return-value]
         # The name is a name: no leading "<", ">" or "|" and no blank means anything.
-        descriptor = Descriptor(os.open(name, os.O_RDONLY | os.O_CLOEXEC))
+        descriptor = Descriptor(above_stdio(os.open(name, os.O_RDONLY | os.O_CLOEXEC)))
         try:
             os.read(descriptor.fileno(), 0)  # a directory opens, and says only now that it is one
         except OSError:
