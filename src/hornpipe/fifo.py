@@ -11,7 +11,7 @@ from typing import Any, Generic, Self, cast
 from hornpipe import wait
 from hornpipe.deadline import NEVER, after
 from hornpipe.fd import Descriptor, above_stdio, nonblocking
-from hornpipe.fifo_answers import Answers, kind_of
+from hornpipe.fifo_answers import Answers, kind_of, named
 from hornpipe.handle import Handle
 from hornpipe.lines import BYTES, TEXT, Codec, Str
 
@@ -74,7 +74,8 @@ class Fifo(Generic[Str]):
         """Where it stands."""
         self.mode = mode
         self._codec = cast("Codec[Str]", TEXT if codec is None else codec)
-        self._made: tuple[int, int] | None = None
+        # Held open, so that its number cannot pass to another file while we go by it.
+        self._made: Descriptor | None = None
 
     def as_bytes(self) -> Fifo[bytes]:
         """The same, speaking bytes."""
@@ -92,16 +93,21 @@ class Fifo(Generic[Str]):
             if stat.S_ISFIFO(found.st_mode):
                 return False
             raise FileExistsError(errno.EEXIST, f"{kind_of(found.st_mode)} is there already, not a FIFO", self.path)
-        beside, self._made = self._make_beside()
+        beside, made = self._make_beside()
         try:
             os.link(beside, self.path)  # and not rename, which would replace what has come meanwhile
-        except FileExistsError:
-            return self.create()
+        except BaseException as error:
+            made.close()
+            if not isinstance(error, FileExistsError):
+                raise
+        else:
+            self.own(made)
+            return True
         finally:
             os.unlink(beside)
-        return True
+        return self.create()
 
-    def _make_beside(self) -> tuple[str | bytes, tuple[int, int]]:
+    def _make_beside(self) -> tuple[bytes, Descriptor]:
         """A FIFO of ours under another name in the same folder, with its mode exact (mkfifo obeys the umask)."""
         folder, name = os.path.split(os.fsencode(self.path))
         while True:
@@ -112,19 +118,21 @@ class Fifo(Generic[Str]):
             except FileExistsError:
                 continue
         os.chmod(beside, self.mode)
-        made = os.lstat(beside)
-        return beside, (made.st_dev, made.st_ino)
+        return beside, named(beside)
 
     def remove(self) -> bool:
         """Remove it if it is the one that was made here; whether it was."""
-        try:
-            found = os.lstat(self.path)
-        except FileNotFoundError:
+        made, self._made = self._made, None
+        if made is None:
             return False
-        if (found.st_dev, found.st_ino) != self._made:
-            return False
-        os.unlink(self.path)
-        self._made = None
+        with made:
+            try:
+                found = os.lstat(self.path)
+            except FileNotFoundError:
+                return False
+            if not os.path.samestat(found, os.fstat(made.fileno())):
+                return False
+            os.unlink(self.path)
         return True
 
     def __enter__(self) -> Self:
@@ -161,15 +169,24 @@ class Fifo(Generic[Str]):
         return RecordWriter(None, fd, self._codec, name=os.fsdecode(self.path))
 
     def _open(self, flags: int, deadline: int) -> Descriptor | None:
-        opened = wait.open_path(self.path, flags | os.O_NOFOLLOW, 0, deadline)
+        try:
+            opened = wait.open_path(self.path, flags | os.O_NOFOLLOW, 0, deadline)
+        except OSError:
+            self._check(os.lstat(self.path))
+            raise
         if opened is None:
             return None
         fd = Descriptor(above_stdio(opened))
-        found = os.fstat(fd.fileno())
-        if not stat.S_ISFIFO(found.st_mode):
+        try:
+            self._check(os.fstat(fd.fileno()))
+        except FileExistsError:
             fd.close()
-            raise FileExistsError(errno.EEXIST, f"{kind_of(found.st_mode)} is there, not a FIFO", self.path)
+            raise
         return fd
+
+    def _check(self, found: os.stat_result) -> None:
+        if not stat.S_ISFIFO(found.st_mode):
+            raise FileExistsError(errno.EEXIST, f"{kind_of(found.st_mode)} is there, not a FIFO", self.path)
 
     # --- a file that is a program ---
 
@@ -202,12 +219,14 @@ class Fifo(Generic[Str]):
             while readers is None or served < readers:
                 if not answers.await_readers(deadline, None if readers is None else readers - served):
                     break
-                served += answers.give(make)
+                served += answers.give(make, deadline)
         return served
 
-    def own(self, made: os.stat_result) -> None:
-        """What stands there now is ours to remove."""
-        self._made = made.st_dev, made.st_ino
+    def own(self, made: Descriptor) -> None:
+        """What is made stands there now, and is ours to remove."""
+        if self._made is not None:
+            self._made.close()
+        self._made = made
 
     def take_the_place(self) -> None:
         """Put a FIFO of ours where something else stands."""
@@ -219,8 +238,9 @@ class Fifo(Generic[Str]):
         if stat.S_ISDIR(found.st_mode):
             raise FileExistsError(errno.EISDIR, "a directory is there, which is not replaced", self.path)
         if not stat.S_ISFIFO(found.st_mode):
-            beside, self._made = self._make_beside()
+            beside, made = self._make_beside()
             os.rename(beside, self.path)
+            self.own(made)
 
     def __repr__(self) -> str:
         return f"<Fifo {os.fsdecode(self.path)}>"

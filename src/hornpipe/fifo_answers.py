@@ -40,8 +40,8 @@ class Named(Protocol):
     def create(self) -> bool:
         """Put a FIFO there, if there is none."""
 
-    def own(self, made: os.stat_result) -> None:
-        """What stands there now is ours to remove."""
+    def own(self, made: Descriptor) -> None:
+        """What is made stands there now, and is ours to remove."""
 
     def take_the_place(self) -> None:
         """Put a FIFO of ours where something else stands."""
@@ -56,7 +56,7 @@ class Answers(Generic[Str]):
         self._replace = replace
         self._taken: list[Descriptor] = []
         self._used: list[tuple[Descriptor, int]] = []
-        self._ready: list[bytes] = []
+        self._ready: list[tuple[bytes, Descriptor]] = []
         self._number = 0
         # Beside it, since rename stays within a file system; a folder, to be one name and nobody else's.
         folder, name = os.path.split(os.fsencode(fifo.path))
@@ -71,7 +71,8 @@ class Answers(Generic[Str]):
         for used, _until in self._used:
             _let_go(used)
             used.close()
-        for fresh in self._ready:
+        for fresh, made in self._ready:
+            made.close()
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(fresh)
         with contextlib.suppress(OSError):
@@ -85,7 +86,7 @@ class Answers(Generic[Str]):
             self._let_late_ones_go()
             limit = sooner(deadline, after(_LOOK_AGAIN / 10 if self._used else _LOOK_AGAIN))
             try:
-                opened = wait.open_renewed(self._fifo.path, self._ready[-1], limit)
+                opened = wait.open_renewed(self._fifo.path, self._ready[-1][0], limit)
             except FileNotFoundError:
                 self._fifo.create()
             except OSError as error:
@@ -101,7 +102,7 @@ class Answers(Generic[Str]):
     def _take_in_all(self, most: int | None) -> None:
         while self._ready and (most is None or len(self._taken) < most):
             try:
-                opened = wait.open_renewed(self._fifo.path, self._ready[-1], 0)
+                opened = wait.open_renewed(self._fifo.path, self._ready[-1][0], 0)
             except OSError:
                 return  # nobody is there; whatever else it is comes up again when we wait
             if opened is not None:
@@ -110,9 +111,7 @@ class Answers(Generic[Str]):
     def _take_in(self, opened: int, renewed: bool) -> None:
         sink = Descriptor(above_stdio(opened))
         if renewed:
-            self._ready.pop()
-            with contextlib.suppress(FileNotFoundError):
-                self._fifo.own(os.lstat(self._fifo.path))
+            self._fifo.own(self._ready.pop()[1])
         elif not stat.S_ISFIFO(os.fstat(sink.fileno()).st_mode):
             sink.close()
             self._not_a_fifo(OSError(errno.EEXIST, ""))
@@ -140,7 +139,7 @@ class Answers(Generic[Str]):
             fresh = os.path.join(self._folder, b"%d" % self._number)
             os.mkfifo(fresh, 0o600)
             os.chmod(fresh, self._fifo.mode)  # mkfifo obeys the umask
-            self._ready.append(fresh)
+            self._ready.append((fresh, named(fresh)))
 
     def _let_late_ones_go(self) -> None:
         for each in list(self._used):
@@ -149,16 +148,18 @@ class Answers(Generic[Str]):
                 self._used.remove(each)
                 each[0].close()
 
-    def give(self, make: Callable[[], Str]) -> int:
+    def give(self, make: Callable[[], Str], deadline: int) -> int:
         """Answer all that were taken in; how many."""
         count = 0
         while self._taken:
             with self._taken.pop(0) as sink:
                 nonblocking(sink.fileno())
-                writer: Handle[Str] = Handle(None, sink, self._codec, name=os.fsdecode(self._fifo.path))
+                name = os.fsdecode(self._fifo.path)
+                writer: Handle[Str] = Handle(None, sink, self._codec, deadline=deadline, name=name)
                 data = make()
                 # One that has seen enough, or has died, is no failure: the next gets an answer of its own.
-                with contextlib.suppress(ReaderGone):
+                # Nor is one that opened it and does not read: it must not hold us beyond our time.
+                with contextlib.suppress(ReaderGone, TimeoutError):
                     writer.write(data)
                     writer.close()
             count += 1
@@ -176,6 +177,11 @@ def _let_go(used: Descriptor) -> None:
     except OSError as error:
         if error.errno != errno.ENXIO:  # nobody there
             raise
+
+
+def named(path: bytes) -> Descriptor:
+    """What has this name now, to be known again; it is neither read nor written."""
+    return Descriptor(above_stdio(os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)))
 
 
 def kind_of(mode: int) -> str:

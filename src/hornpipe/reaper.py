@@ -281,6 +281,14 @@ def drop(child: Child) -> None:
         _start()
 
 
+def adopt(pid: int) -> None:
+    """Reap this child, which was started before we were this program, in the background."""
+    child = Child()
+    child.pid, child.pidfd = pid, _spawn.pidfd_open(pid)
+    ours.add(child)
+    drop(child)
+
+
 def _start() -> None:
     """Start the thread, or tell it of a new child. The lock is held."""
     global _thread, _wake

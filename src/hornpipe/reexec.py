@@ -22,14 +22,12 @@ from typing import Any, NoReturn
 
 from hornpipe import image, reaper, supervision
 from hornpipe._native import signals as _signals
-from hornpipe._native import spawn as _spawn
 from hornpipe.command import Command, cmd
 from hornpipe.deadline import after, check_timeout
 from hornpipe.errors import CommandTimeout
 from hornpipe.fd import Descriptor, nonblocking, pipe
 from hornpipe.job import NULL
 from hornpipe.locks import HasFileno
-from hornpipe.reaper import Child
 from hornpipe.signals import SIG, Signal, Unwound
 from hornpipe.signals.dispositions import check_main_thread
 
@@ -73,7 +71,7 @@ def restart_on_hup(
     SIG["HUP"] = Restart(check, timeout)
     if image.restarted():
         for pid in image.children:
-            reaper.drop(Child(pid, _spawn.pidfd_open(pid)))
+            reaper.adopt(pid)
         image.children.clear()
     _open_hup()
 

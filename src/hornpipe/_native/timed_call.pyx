@@ -209,13 +209,15 @@ cdef long timed(long (*call)(void *) noexcept nogil, void *arguments, long long 
     try:
         while True:
             PyErr_CheckSignals()
-            if deadline >= 0 and monotonic_ns() >= deadline:
-                return LATE
+            # Entered at least once, however little time there is: a timeout of 0 tries (the clock then goes
+            # off at once, which ends only a call that would have to wait).
             with nogil:
                 set_clock(clock, deadline)
                 result = call(arguments)
             if result >= 0 or errno != EINTR:
                 return result
+            if deadline >= 0 and monotonic_ns() >= deadline:
+                return LATE
     finally:
         stop_clock(clock, &before)
 
