@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from _thread import allocate_lock
+from _thread import RLock
 from typing import Any
 
 from hornpipe import wait
@@ -19,16 +19,20 @@ from hornpipe.endings import endings
 from hornpipe.fd import Descriptor, nonblocking, pipe
 from hornpipe.status import ExitStatus
 
-_NOT_ENDED, _NOT_OURS = -1, -2
+_NOT_OURS = -2
 
 ours: set[Child] = set()
 """All that are being started, run, or are dead and not reaped."""
 
 
 class Child:
-    """One child process that is ours to reap. Everybody who waits gets the same status (gotcha:R3)."""
+    """One child process that is ours to reap. Everybody who waits gets the same status (gotcha:R3).
 
-    __slots__ = ("_lock", "pid", "pidfd", "status")
+    Also a signal handler that looks while the code it has interrupted does so: that is what handlers
+    of CHLD are for, and it comes just then. Hence a lock that its thread may take twice (gotcha:SIG15).
+    """
+
+    __slots__ = ("_lock", "_raw", "pid", "pidfd", "status")
 
     def __init__(self) -> None:
         self.pid = 0
@@ -37,22 +41,23 @@ class Child:
         """Readable once the child has ended; -1 where the system has no pidfds."""
         self.status: ExitStatus | None = None
         """The status, if it has been learnt yet."""
-        self._lock = allocate_lock()
+        self._raw: list[int] = []
+        self._lock = RLock()
 
     def poll(self) -> ExitStatus | None:
         """The status if the child has ended, reaping it; never blocks."""
         if self.status is None:
             with self._lock:
-                if self.status is None:
-                    raw = _spawn.reap(self.pid, self.pidfd)
-                    if raw == _NOT_OURS:
-                        self._settle(self._recover())
-                    elif raw != _NOT_ENDED:
-                        self._settle(ExitStatus(raw))
+                if not self._raw:
+                    _spawn.reap(self.pid, self.pidfd, self._raw)
+                if self._raw:
+                    raw = self._raw[0]
+                    self._settle(self._recover() if raw == _NOT_OURS else ExitStatus(raw))
         return self.status
 
     def _settle(self, status: ExitStatus) -> None:
-        self.status = status
+        if self.status is None:
+            self.status = status
         ours.discard(self)
 
     def _recover(self) -> ExitStatus:
@@ -98,16 +103,17 @@ class Child:
         unreaped child keeps its number, and its group's.
         """
         with self._lock:
-            if self.status is not None:
-                return False
+            # Reaped by a stranger: the number may be anybody's by now.
+            lost = self.pidfd < 0 and wait.child(self.pid, 0) is None
             try:
+                # From this look to the call no handler can run, and reap it.
+                if self._raw or lost:
+                    return False
                 if group:
-                    if self.pidfd < 0 and wait.child(self.pid, 0) is None:
-                        return False
                     os.killpg(self.pid, number)
                 elif not self._signal_by_pidfd(number):
                     if wait.child(self.pid, 0) is None:
-                        return False  # reaped by a stranger: the number may be anybody's by now
+                        return False
                     os.kill(self.pid, number)
             except ProcessLookupError:
                 return False
@@ -265,7 +271,7 @@ def _shown_dead() -> int:
 
 # --- children whose handles were dropped ---
 
-_lock = allocate_lock()
+_lock = RLock()
 _dropped: list[Child] = []
 _thread: Any = None
 _wake: Descriptor | None = None
@@ -300,7 +306,13 @@ def _start() -> None:
     woken, _wake = pipe()
     nonblocking(woken.fileno())
     _thread = threading.Thread(target=_reap, args=(woken,), name="hornpipe-reaper", daemon=True)
-    _thread.start()
+    # It takes no signals: what the program has blocked in its own threads must stay blocked, and
+    # queued ones come in order only while a single thread takes them (gotcha:SIG14, SIG18).
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        _thread.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _reap(woken: Descriptor) -> None:
@@ -348,7 +360,7 @@ def _go_on_after_fork() -> None:
 def _forget_in_child() -> None:
     """The parent's children are not the child's."""
     global _lock, _thread, _wake, _missed
-    _lock = allocate_lock()
+    _lock = RLock()
     _dropped.clear()
     ours.clear()
     _missed = False

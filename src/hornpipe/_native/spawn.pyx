@@ -467,12 +467,16 @@ def send_signal(int pidfd, int number):
         PyErr_SetFromErrno(OSError)
 
 
-def reap(int pid, int pidfd):
-    """waitid(2) without blocking: the raw wait status, -1 while it runs, -2 when it is not ours."""
+def reap(int pid, int pidfd, list found):
+    """waitid(2) without blocking: appends the raw wait status, or -2 when it is not ours; nothing while it runs.
+
+    The kernel says it once. Were it returned, a signal handler could run before the caller has it.
+    """
     cdef int status = reap_child(pid, pidfd)
     if status == -3:
         PyErr_SetFromErrno(OSError)
-    return status
+    if status != -1:
+        found.append(status)
 
 
 def lost_status(int pidfd):
