@@ -16,6 +16,7 @@ from hornpipe import image as _image  # noqa: F401 (how we were started is read 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # what a checker sees; at run time each name is looked up at its first use
     from hornpipe import signals as signals
+    from hornpipe.address import Address
     from hornpipe.alarms import alarm
     from hornpipe.command import (
         Captured,
@@ -65,6 +66,7 @@ __all__ = [
     "SIG",
     "STDOUT",
     "TAIL",
+    "Address",
     "AlreadyRunning",
     "Captured",
     "Command",
@@ -117,6 +119,7 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "address": ("Address",),
     "alarms": ("alarm",),
     "command": (
         "Captured",
