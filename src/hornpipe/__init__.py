@@ -55,6 +55,7 @@ if TYPE_CHECKING:  # what a checker sees; at run time each name is looked up at 
     from hornpipe.pidfile import AlreadyRunning
     from hornpipe.process import Detached, Process
     from hornpipe.reexec import on_hup, restart_on_hup
+    from hornpipe.resolve import host_name
     from hornpipe.signals import SIG, Foreign, Immediate, Signal, Watch, alive, kill, watch
     from hornpipe.status import ExitStatus
 
@@ -106,6 +107,7 @@ __all__ = [
     "cmd",
     "daemonize",
     "fn",
+    "host_name",
     "inputs",
     "is_fifo",
     "kept_descriptors",
@@ -170,6 +172,7 @@ _ROOMS = {
         "Process",
     ),
     "reexec": ("on_hup", "restart_on_hup"),
+    "resolve": ("host_name",),
     "signals": ("SIG", "Foreign", "Immediate", "Signal", "Watch", "alive", "kill", "watch"),
     "status": ("ExitStatus",),
 }
