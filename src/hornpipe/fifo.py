@@ -224,9 +224,9 @@ class Fifo(Generic[Str]):
 
     def own(self, made: Descriptor) -> None:
         """What is made stands there now, and is ours to remove."""
-        if self._made is not None:
-            self._made.close()
-        self._made = made
+        before, self._made = self._made, made
+        if before is not None and before is not made:
+            before.close()
 
     def take_the_place(self) -> None:
         """Put a FIFO of ours where something else stands."""

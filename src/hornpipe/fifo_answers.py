@@ -71,11 +71,17 @@ class Answers(Generic[Str]):
         for used, _until in self._used:
             _let_go(used)
             used.close()
-        for fresh, made in self._ready:
-            made.close()
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(fresh)
+        # A signal's exception may have come between any two steps: what is there counts, not what we noted.
+        with contextlib.suppress(FileNotFoundError):
+            now = os.lstat(self._fifo.path)
+            for _fresh, made in self._ready:
+                if os.path.samestat(now, os.fstat(made.fileno())):
+                    self._fifo.own(made)
+                else:
+                    made.close()
         with contextlib.suppress(OSError):
+            for name in os.listdir(self._folder):
+                os.unlink(os.path.join(self._folder, name))
             os.rmdir(self._folder)
 
     def await_readers(self, deadline: int, most: int | None) -> bool:
@@ -111,7 +117,8 @@ class Answers(Generic[Str]):
     def _take_in(self, opened: int, renewed: bool) -> None:
         sink = Descriptor(above_stdio(opened))
         if renewed:
-            self._fifo.own(self._ready.pop()[1])
+            self._fifo.own(self._ready[-1][1])
+            self._ready.pop()
         elif not stat.S_ISFIFO(os.fstat(sink.fileno()).st_mode):
             sink.close()
             self._not_a_fifo(OSError(errno.EEXIST, ""))

@@ -92,6 +92,9 @@ def wait(which: str | int, timeout: float | None = None) -> Signal:
 def _take_blocked(number: int, deadline: int, timeout: float | None) -> Signal:
     # Blocked by the caller, so it stays in the kernel: a signalfd shows when it is there. Taken out
     # one at a time by opening it for a ring that is ours alone would take the queued ones behind it too.
+    taken = _signals.take_blocked(number, Signal)
+    if taken is not None:
+        return taken
     with Descriptor(_signals.signal_descriptor(number)) as descriptor:
         while True:
             taken = _signals.take_blocked(number, Signal)

@@ -64,7 +64,8 @@ def kill_group(which: str | int, group: int | None = None) -> None:
     """Send a signal to a process group; without ``group`` to our own, which we survive (perlipc:S7).
 
     Our own group gets it while we ignore it, as the page has it; with KILL and STOP, which nobody
-    can ignore, ``ValueError`` asks for the group to be named.
+    can ignore, ``ValueError`` asks for the group to be named. One of these signals that is pending for us
+    at that moment is ignored with it.
 
     >>> import hornpipe as hp
     >>> process = hp.cmd("sleep", "60", new_session=True).start()
@@ -115,10 +116,10 @@ def alive(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except FileNotFoundError:
-        return not os.path.exists("/proc/self/stat")
     except ProcessLookupError:
         return False
+    except OSError:
+        return True  # hidden from us (hidepid), or no /proc: kill(2) has said that it is there
 
 
 def queue(which: str | int, pid: int, value: int = 0) -> None:
