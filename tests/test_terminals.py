@@ -365,3 +365,74 @@ def test_whoever_leaves_a_conversation_by_an_exception_hangs_up() -> None:
         assert both.readline() == "ready\n"
         raise LookupError
     assert time.monotonic() - began < 15
+
+
+# --- Ctrl-C is the program's first, and ours if it died of it ---
+
+
+def test_a_program_that_handles_ctrl_c_goes_on_and_so_do_we() -> None:
+    """O10: an editor takes INT as a wish about its own work."""
+    source = """
+status = hp.cmd("sh", "-c", "trap 'echo caught' INT; echo ready; while :; do read line && break; done; exit 0").run()
+say("went on with", status.code)
+"""
+    with on_a_terminal(source) as driver:
+        driver.wait_for("ready")
+        driver.press(CTRL_C)
+        driver.wait_for("caught")
+        driver.press(b"enough\n")
+        driver.wait_for("went on with 0")
+
+
+def test_a_program_that_dies_of_ctrl_c_takes_us_along() -> None:
+    """O10: the whole was meant."""
+    source = """
+try:
+    hp.cmd("sh", "-c", "echo ready; exec sleep 60").run()
+except KeyboardInterrupt:
+    say("interrupted", signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+    with on_a_terminal(source) as driver:
+        driver.wait_for("ready")
+        driver.press(CTRL_C)
+        driver.wait_for("interrupted True")
+
+
+def test_the_same_without_a_check() -> None:
+    source = """
+try:
+    hp.cmd("sh", "-c", "echo ready; exec sleep 60", check=False).run()
+except KeyboardInterrupt:
+    say("interrupted")
+"""
+    with on_a_terminal(source) as driver:
+        driver.wait_for("ready")
+        driver.press(CTRL_C)
+        driver.wait_for("interrupted")
+
+
+def test_an_int_that_somebody_sends_is_for_us() -> None:
+    """It did not come from the keyboard, so the program has not got it: it is ended, at once."""
+    source = """
+try:
+    hp.cmd("sh", "-c", "trap 'exit 3' TERM; kill -INT $PPID; while :; do sleep 0.01; done").run()
+except KeyboardInterrupt:
+    say("interrupted")
+"""
+    with on_a_terminal(source) as driver:
+        driver.wait_for("interrupted")
+
+
+def test_whoever_has_a_handler_of_his_own_keeps_it() -> None:
+    source = """
+hp.SIG["INT"] = lambda sig: say("handler", sig.code)
+try:
+    hp.cmd("sh", "-c", "echo ready; exec sleep 60").run()
+except hp.CommandFailed as error:
+    say("failed by", error.status.signal)
+"""
+    with on_a_terminal(source) as driver:
+        driver.wait_for("ready")
+        driver.press(CTRL_C)
+        driver.wait_for("handler KERNEL")
+        driver.wait_for("failed by INT")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
+from hornpipe.command import keyboard
 from hornpipe.command.duplex import Duplex
 from hornpipe.command.options import Given, merged
 from hornpipe.command.quoting import brief
@@ -105,6 +106,7 @@ class Runnable(Generic[Str]):
         """Run it to its end with our own stdin, stdout and stderr: Perl's ``system`` (perlipc:O10).
 
         Its status; ``CommandFailed`` when that is not among ``ok_codes``, unless ``check=False``.
+        Ctrl-C is the program's first: ``KeyboardInterrupt`` comes when it died of that.
 
         >>> import hornpipe as hp
         >>> hp.cmd("true").run()
@@ -115,8 +117,15 @@ class Runnable(Generic[Str]):
         self._refuse("run", "pty")
         _flush()
         job = self._job()
-        job.start(interactive="stdin" not in self._first_options() and "input" not in self._first_options())
-        return job.complete()
+        interactive = "stdin" not in self._first_options() and "input" not in self._first_options()
+        if not keyboard.shared():
+            job.start(interactive=interactive)
+            return job.complete()
+        with keyboard.Patience() as patience:
+            job.start(interactive=interactive)
+            status = job.complete()
+            patience.look(status)
+        return status
 
     def read(self) -> Str:
         r"""Run it and return all of its stdout: Perl's backticks (perlipc:O7).
