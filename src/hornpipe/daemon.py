@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import gc
 import os
 import signal
 import sys
@@ -11,11 +13,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from hornpipe import image, reexec, supervision, wait
+from hornpipe import image, reaper, reexec, supervision, wait
 from hornpipe._native import spawn as _spawn
-from hornpipe.deadline import after, check_timeout
+from hornpipe.deadline import NEVER, after, check_timeout
 from hornpipe.errors import spawn_error
-from hornpipe.fd import Descriptor, pipe
+from hornpipe.fd import Descriptor, above_stdio, pipe
 from hornpipe.pidfile import PidFile
 from hornpipe.signals import SIG
 from hornpipe.spawn.recipe import find_ids
@@ -51,7 +53,10 @@ class Daemon:
         """Whether we stayed in front, since a service manager or a container waits for this process."""
 
     def ready(self) -> None:
-        """The set-up is done: the starter exits with 0, a service manager is told; again does nothing."""
+        """The set-up is done: the starter exits with 0, a service manager is told; again does nothing.
+
+        ``BrokenPipeError`` when the starter has been killed: nobody was told that there is a daemon now.
+        """
         starter, self._starter = self._starter, None
         if starter is not None:
             _flush()
@@ -126,9 +131,9 @@ def daemonize(
 
     That one waits until the daemon calls ``.ready()`` and exits with 0; or, when the daemon ends before
     that or is not ready within ``timeout`` seconds, shows what it wrote to stderr, ends it, and exits with
-    its exit code (1 if that was 0). The daemon leads a session of its own without a terminal, works in
-    ``chdir`` with ``umask``, with default signal dispositions and an empty mask, has /dev/null or the given
-    files as its standard streams, and no descriptor but those in ``keep``.
+    its exit code (1 if that was 0). The daemon lives in a session of its own without a terminal, works in
+    ``chdir`` with ``umask``, ignores no signal and blocks none (handlers stay), has /dev/null or the given
+    files as its standard streams, and no descriptor but those in ``keep``: close files before.
 
     ``pidfile`` is locked for as long as the daemon lives: ``AlreadyRunning`` names the one that is there.
     Where a service manager or a container waits for this very process it stays in front. Raises
@@ -150,15 +155,17 @@ def daemonize(
             "daemonize() forks, and the daemon would not restart: call restart_on_hup() after it, when all is set up"
         )
     again = image.was_daemon()
-    others = (
-        [] if again else [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]
-    )
+    alive = [] if again else [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    others = [thread.name for thread in alive if not reaper.is_ours(thread)]
     if others:
         raise RuntimeError(
             f"daemonize() forks, and the daemon would be without these threads: {', '.join(others)}; start them later"
         )
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        raise RuntimeError("daemonize() closes the descriptors of the event loop that runs it; start the loop later")
     # All that can fail because of the caller fails here, before anything has happened, on his terminal.
-    folder = os.open(chdir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder = above_stdio(os.open(chdir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     opened = [Descriptor(folder)]
     kept = {_number(each) for each in keep}
     try:
@@ -175,20 +182,32 @@ def daemonize(
         return _stay_in_front(held, folder, umask, out, err, opened)
     _flush()
     words, telling = pipe()
-    first = os.fork()
+    # The caller's handlers are the daemon's, and nothing for the process in between.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        first = os.fork()
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        raise
     if first:
         telling.close()
-        _await_ready(first, words, timeout)
+        _start(first, words, timeout, mask)
+    # Garbage of before may own descriptors; closed later by number, they would be somebody else's.
+    gc.freeze()
     words.close()
     _leave_session(telling)
     _reset_signals()
     os.umask(umask)
     os.fchdir(folder)
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    os.dup2(null, 0)
-    os.dup2(out if out is not None else null, 1)
+    null = Descriptor(above_stdio(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)))
+    # Copied before any of the three changes, since they may be meant themselves.
+    becomes_out = Descriptor(above_stdio(os.dup(null.fileno() if out is None else out)))
+    final = Descriptor(above_stdio(os.dup(null.fileno() if err is None else err)))
+    os.dup2(null.fileno(), 0)
+    os.dup2(becomes_out.fileno(), 1)
     os.dup2(telling.fileno(), 2)  # the starter shows it until we are ready
-    final = Descriptor(os.dup(err if err is not None else null))
+    null.close()
+    becomes_out.close()
     stays = {*kept, telling.fileno(), final.fileno()} | ({held.fileno()} if held is not None else set())
     for each in opened:
         each.detach() if each.fileno() in stays else each.close()
@@ -209,7 +228,8 @@ def _number(fd: int) -> int:
 def _open(target: Output, opened: list[Descriptor]) -> int | None:
     if target is None or isinstance(target, int):
         return target
-    opened.append(Descriptor(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)))
+    file = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    opened.append(Descriptor(above_stdio(file)))
     return opened[-1].fileno()
 
 
@@ -234,6 +254,8 @@ def _stay_in_front(
     if final is not None and starter is not None:
         image.keep(_STDERR, final)
         image.keep(_STARTER, starter)
+    if supervision.supervised():
+        supervision.adopt()
     return Daemon(held, final, starter, supervised=supervision.supervised())
 
 
@@ -250,7 +272,7 @@ def _remove_at_exit(held: PidFile) -> None:
 
 
 def _leave_session(telling: Descriptor) -> None:
-    """The daemon goes on; the process in between becomes the leader of its session and waits for it.
+    """The daemon goes on; the process in between leads its session, for as long as the starter is interested.
 
     setsid fails for the leader of a group, hence the fork before; only the leader of a session can get a
     terminal again, hence this one (setsid(2), gotcha:DM1).
@@ -262,44 +284,105 @@ def _leave_session(telling: Descriptor) -> None:
     # Its exit status is the daemon's if that ends first; what it says is read by the starter.
     status = 70
     try:
-        telling.close()
+        ended = _pidfd(daemon)
+        # Nothing of the caller's may be held open here, least of all the lock of a daemon that has died.
+        _spawn.close_all_but({telling.fileno()} | ({ended} if ended is not None else set()))
         for number in (0, 1, 2):
-            os.close(number)
-        wait.child(daemon, after(None))
-        raw = os.waitpid(daemon, os.WNOHANG)[1]
-        status = os.waitstatus_to_exitcode(raw)
-        status = 128 - status if status < 0 else status
+            with contextlib.suppress(OSError):
+                os.close(number)
+        if ended is None:
+            telling.close()
+            wait.child(daemon, NEVER)
+        else:
+            # The starter's end of the pipe is the starter's life: without it nobody wants to know.
+            wait.until([(ended, wait.READ), (telling.fileno(), 0)], NEVER)
+        pid, raw = os.waitpid(daemon, os.WNOHANG)
+        if pid:
+            status = os.waitstatus_to_exitcode(raw)
+            status = 128 - status if status < 0 else status
     finally:
         os._exit(status)
 
 
-def _await_ready(first: int, words: Descriptor, timeout: float | None) -> NoReturn:
-    """The starter's end: show what the daemon says, and exit as it deserves."""
+def _pidfd(pid: int) -> int | None:
+    try:
+        return above_stdio(os.pidfd_open(pid))
+    except (AttributeError, OSError):
+        return None
+
+
+def _start(first: int, words: Descriptor, timeout: float | None, mask: Iterable[int]) -> NoReturn:
+    """The starter's end. Whatever its signal handlers raise, it does not return to the caller's code."""
+    code = 1
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        code = _await_ready(first, words, timeout)
+    except BaseException as error:  # noqa: BLE001 - a KeyboardInterrupt or whatever a handler raised ends both of us
+        _end(first, words)
+        if isinstance(error, KeyboardInterrupt):
+            code = 128 + signal.SIGINT
+        elif isinstance(error, SystemExit):
+            code = error.code if isinstance(error.code, int) and error.code > 0 else 1
+        else:
+            sys.excepthook(type(error), error, error.__traceback__)
+    finally:
+        os._exit(code)
+
+
+def _await_ready(first: int, words: Descriptor, timeout: float | None) -> int:
+    """Show what the daemon says; the exit code that it deserves."""
     deadline = after(timeout)
-    tail = b""
-    while wait.one(words.fileno(), wait.READ, deadline):
-        data = os.read(words.fileno(), 65536)
-        tail += data
-        if tail.endswith(_READY):
-            _show(tail.removesuffix(_READY))
-            os._exit(0)
-        if not data:
-            _show(tail)
-            wait.child(first, after(1.0))
-            pid, raw = os.waitpid(first, os.WNOHANG)
-            code = os.waitstatus_to_exitcode(raw) if pid else 1
-            _show(b"" if tail else b"the daemon ended before it was ready\n")
-            os._exit(code if code > 0 else 1)
-        whole, tail = tail[: -len(_READY)], tail[-len(_READY) :]
-        _show(whole)
-    _show(tail + b"the daemon was not ready within %g s, and was ended\n" % (timeout or 0))
+    # A child of the daemon may hold the pipe open after the daemon's death, so the end is not all we wait for.
+    over = _pidfd(first)
+    held_back = b""
+    said = False
+    while True:
+        ends = [(words.fileno(), wait.READ)] + ([(over, wait.READ)] if over is not None else [])
+        ready = dict(wait.until(ends, deadline))
+        if not ready:
+            _show(held_back + b"the daemon was not ready within %g s, and was ended\n" % (timeout or 0))
+            _end(first, words)
+            return 1
+        if words.fileno() in ready:
+            data = os.read(words.fileno(), 65536)
+            if data:
+                said = True
+                before, is_ready, behind = (held_back + data).partition(_READY)
+                if is_ready:
+                    _show(before + behind)
+                    return 0
+                # The last bytes may be the beginning of it.
+                shown = max(0, len(before) - len(_READY) + 1)
+                held_back = before[shown:]
+                _show(before[:shown])
+                continue
+        elif over is not None:
+            how = os.waitid(os.P_PID, first, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if how is not None and how.si_code != os.CLD_EXITED:
+                # Somebody killed the process in between; the daemon lives as long as the pipe is open.
+                over = None
+                continue
+        _show(held_back)
+        if not said:
+            _show(b"the daemon ended before it was ready\n")
+        wait.child(first, after(1.0))
+        pid, raw = os.waitpid(first, os.WNOHANG)
+        code = os.waitstatus_to_exitcode(raw) if pid else 1
+        return code if code > 0 else 1
+
+
+def _end(first: int, words: Descriptor) -> None:
+    """End the daemon, and all of its session's first group, kindly at first."""
     try:
         os.killpg(first, signal.SIGTERM)
-        if not wait.one(words.fileno(), 0, after(1.0)):
-            os.killpg(first, signal.SIGKILL)
     except ProcessLookupError:
-        pass
-    os._exit(1)
+        # It has no group of its own yet. Once it is dead it starts nothing more, but it may have until now.
+        os.kill(first, signal.SIGKILL)
+    else:
+        if wait.one(words.fileno(), 0, after(1.0)):
+            return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(first, signal.SIGKILL)
 
 
 def _show(text: bytes) -> None:
@@ -311,14 +394,13 @@ def _show(text: bytes) -> None:
 
 
 def _reset_signals() -> None:
-    """What we were started with or set up is not the daemon's: ignored signals, handlers, the mask (gotcha:SIG13)."""
-    for number in signal.valid_signals():
-        if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
-            try:
-                if signal.getsignal(number) is signal.SIG_IGN:
-                    signal.signal(number, signal.SIG_DFL)
-            except (OSError, ValueError):
-                pass  # libc keeps some for itself
+    """What whoever started us ignores and blocks is not the daemon's affair (gotcha:SIG13)."""
+    signal.set_wakeup_fd(-1)
+    # Python itself ignores these two, and raises errors instead.
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            # A shell has its background jobs ignore INT, and Python then leaves it so.
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -11,8 +11,12 @@ import os
 import stat
 from typing import Any
 
-from hornpipe import image
+from hornpipe import image, wait
+from hornpipe.deadline import after
 from hornpipe.fd import Descriptor, above_stdio
+
+_A_LOOK = 0.2
+"""Seconds; somebody who only asks who runs holds the lock for an instant."""
 
 
 class AlreadyRunning(FileExistsError):
@@ -64,11 +68,8 @@ class PidFile:
             try:
                 if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
                     raise FileExistsError(17, "is there and is no file", self.path)
-                fcntl.flock(opened.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pid = _content(opened.fileno())
-                opened.close()
-                raise AlreadyRunning(self.path, pid) from None
+                if not wait.lock_file(opened.fileno(), fcntl.LOCK_EX, after(_A_LOOK)):
+                    raise AlreadyRunning(self.path, _content(opened.fileno()))
             except BaseException:
                 opened.close()
                 raise
@@ -90,8 +91,11 @@ class PidFile:
         """Remove it, if it still is ours, and let go of the lock."""
         if self._lock is None:
             return
-        if _same(self._lock.fileno(), self.path) and _content(self._lock.fileno()) in (os.getpid(), None):
-            os.unlink(self.path)
+        try:
+            if _same(self._lock.fileno(), self.path) and _content(self._lock.fileno()) in (os.getpid(), None):
+                os.unlink(self.path)
+        except PermissionError:
+            os.ftruncate(self._lock.fileno(), 0)  # the folder is root's, and we are not root any more
         self.close()
 
     def close(self) -> None:

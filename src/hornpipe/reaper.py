@@ -339,6 +339,11 @@ def _reap(woken: Descriptor) -> None:
                     pass
 
 
+def is_ours(thread: object) -> bool:
+    """Whether it is the thread of this room, which steps aside for a fork and is no obstacle to one."""
+    return thread is _thread
+
+
 def _stop_before_fork() -> None:
     """A fork beside a living thread is what everybody else is warned of: this one steps aside."""
     global _wake

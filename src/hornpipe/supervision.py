@@ -7,6 +7,20 @@ from _socket import AF_UNIX, SOCK_DGRAM
 from _socket import socket as _Socket
 
 _FIRST_PASSED = 3
+_ours: dict[str, str] = {}
+"""What was said to us alone, once it has been taken out of the environment."""
+
+
+def adopt() -> None:
+    """Take what the service manager says to us out of the environment: a child would think that it is meant."""
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+        value = os.environ.pop(name, None)
+        if value is not None:
+            _ours[name] = value
+
+
+def _said(name: str) -> str | None:
+    return os.environ.get(name) or _ours.get(name)
 
 
 def supervised() -> bool:
@@ -17,9 +31,7 @@ def supervised() -> bool:
     >>> supervised()
     False
     """
-    return bool(
-        os.environ.get("NOTIFY_SOCKET") or _listen_pid() == os.getpid() or os.getpid() == 1 or _managed_directly()
-    )
+    return bool(_said("NOTIFY_SOCKET") or _listen_pid() == os.getpid() or os.getpid() == 1 or _managed_directly())
 
 
 def _managed_directly() -> bool:
@@ -33,7 +45,7 @@ def notify(**state: str | int) -> bool:
     >>> notify(READY=1)
     False
     """
-    where = os.environ.get("NOTIFY_SOCKET")
+    where = _said("NOTIFY_SOCKET")
     if not where:
         return False
     if where[0] not in "/@":
@@ -54,8 +66,8 @@ def watchdog_interval() -> float | None:
 
     >>> watchdog_interval()
     """
-    time = os.environ.get("WATCHDOG_USEC")
-    owner = os.environ.get("WATCHDOG_PID")
+    time = _said("WATCHDOG_USEC")
+    owner = _said("WATCHDOG_PID")
     if not time or (owner and owner != str(os.getpid())):
         return None
     return int(time) / 1e6
