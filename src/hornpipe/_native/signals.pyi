@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 NOCLDSTOP: int
 NOCLDWAIT: int
@@ -35,6 +35,11 @@ class Record:
     def send_again(self) -> None: ...
 
 R = TypeVar("R", bound=Record)
+
+class Held:
+    def __enter__(self) -> Self: ...
+    def __exit__(self, kind: object, error: object, trace: object) -> None: ...
+    def change(self, numbers: list[int], block: bool) -> list[int]: ...
 
 class Delivery:
     def __init__(self, ring: int, armed: dict[int, Any], kind: type[R], nobody: Callable[[R], object]) -> None: ...

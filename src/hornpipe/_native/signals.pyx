@@ -114,6 +114,14 @@ cdef extern from *:
 
     static int first_queued(void) { return SIGRTMIN; }
 
+    static void block_all(sigset_t *before) {
+        sigset_t all;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, before);
+    }
+
+    static int in_main_thread(void) { return getpid() == (pid_t)syscall(SYS_gettid); }
+
     static int last_signal;
     static void die_of_it(void) {
         if (last_signal) {
@@ -133,6 +141,15 @@ cdef extern from *:
     int descriptor_of(int)
     int take_pending(int, signal_record *)
     int first_queued()
+    ctypedef struct sigset_t:
+        pass
+    void block_all(sigset_t *)
+    int in_main_thread()
+    int SIG_SETMASK
+    int pthread_sigmask(int, const sigset_t *, sigset_t *)
+    int sigaddset(sigset_t *, int)
+    int sigdelset(sigset_t *, int)
+    int sigismember(const sigset_t *, int)
     int last_signal
     void die_of_it() noexcept
     int SA_NOCLDSTOP, SA_NOCLDWAIT, SA_NODEFER, SA_RESETHAND, SA_RESTART
@@ -150,6 +167,7 @@ cdef extern from "Python.h":
     int PyDict_Next(dict, Py_ssize_t *, PyObject **, PyObject **)
     int Py_AtExit(void (*)() noexcept)
     int PyErr_SetInterruptEx(int)
+    int PyErr_CheckSignals() except -1
     object PyErr_SetFromErrno(object)
 
 NOCLDSTOP = SA_NOCLDSTOP
@@ -322,6 +340,50 @@ def queue(int pid, int number, long long value):
         PyErr_SetFromErrno(OSError)
 
 
+cdef int holding = 0
+cdef Delivery delivery = None
+
+
+cdef class Held:
+    """A ``with`` block in which no signal is handled: what it changes, it changes as a whole or undoes itself.
+
+    Blocks everything in this thread (sigprocmask(2)), and lets our handlers wait for what had come before
+    or comes to another thread. Native, since a handler could run between two of Python's instructions,
+    and what it raised would leave the mask behind. Handlers that wait are called at the end.
+    """
+    cdef sigset_t before
+    cdef bint main
+
+    def __enter__(self):
+        global holding
+        block_all(&self.before)
+        self.main = in_main_thread()
+        if self.main:
+            holding += 1
+        return self
+
+    def __exit__(self, kind, error, trace):
+        global holding
+        if self.main:
+            holding -= 1
+        pthread_sigmask(SIG_SETMASK, &self.before, NULL)
+        if self.main and not holding and delivery is not None:
+            delivery.again(0)
+            PyErr_CheckSignals()
+            if delivery.more():
+                delivery()  # for signals that nobody handles any more, the interpreter does not call us
+
+    def change(self, list numbers, bint block):
+        """Which of these are blocked from the end on, or are not; those that are changed by it."""
+        changed = [number for number in numbers if sigismember(&self.before, number) != block]
+        for number in changed:
+            if block:
+                sigaddset(&self.before, number)
+            else:
+                sigdelset(&self.before, number)
+        return changed
+
+
 cdef class Delivery:
     """What Python calls for our signals: hands out all that have arrived, each to its handler, in order.
 
@@ -339,6 +401,8 @@ cdef class Delivery:
         """``armed``: number to (handler, mask of the numbers that wait meanwhile, ...); ``nobody`` gets the rest."""
         from collections import deque
 
+        global delivery
+        delivery = self
         self.ring = ring
         self.armed = armed
         self.kind = kind
@@ -398,6 +462,8 @@ cdef class Delivery:
         cdef uint64_t added
         cdef object entry
         cdef int last = 0
+        if holding:
+            return
         # What comes meanwhile is for the next call: in a storm the program must get a word in.
         cdef Py_ssize_t left = len(self.late) + ring_length(self.ring)
         ring_rearm(self.ring)
@@ -453,6 +519,8 @@ def counted(int number):
 
 def forget():
     """In a forked child: what has not been read belongs to the parent."""
+    global holding
+    holding = 0  # of a thread that is not here: the one that forks is not in the middle of a change
     rings_forget()
 
 

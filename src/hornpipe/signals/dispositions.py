@@ -108,25 +108,19 @@ def check_main_thread(what: str) -> None:
 
 
 def put(number: int, python: Any, native: Callable[[], object] | None) -> None:
-    """Change Python's table and then the kernel's, with this signal held back in between."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
-    try:
-        with lock:
-            signal.signal(number, python)
-            if native is not None:
-                native()
-            if _watchers.get(number):
-                _base[number] = _signals.look(number)[1]
-                _signals.install(number, 0)
-            _armed.pop(number, None)
-            immediate.pop(number, None)
-            if _ring >= 0:
-                _signals.route(_ring, number, False)
-            _reported.discard(number)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    if _deliver is not None and _signals.length(_ring):
-        _deliver()  # what had come for the old handler; who was to be called for it may be gone
+    """Change Python's table and the kernel's. What had come for the old handler is for the new disposition."""
+    with _signals.Held(), lock:
+        signal.signal(number, python)
+        if native is not None:
+            native()
+        if _watchers.get(number):
+            _base[number] = _signals.look(number)[1]
+            _signals.install(number, 0)
+        _armed.pop(number, None)
+        immediate.pop(number, None)
+        if _ring >= 0:
+            _signals.route(_ring, number, False)
+        _reported.discard(number)
 
 
 def armed_with(handler: Handler, flags: int, mask: Iterable[int]) -> Armed:
@@ -148,17 +142,13 @@ def arm(number: int, armed: Armed) -> None:
         _deliver = _signals.Delivery(_ring, _armed, Signal, _nobody)
     if not armed.flags & _signals.NODEFER:
         armed = armed._replace(late=armed.late | 1 << (number - 1))
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
-    try:
-        with lock:
-            signal.signal(number, _deliver)
-            immediate.pop(number, None)
-            _armed[number] = armed
-            _signals.route(_ring, number, True)
-            _signals.install(number, armed.flags)
-            _reported.discard(number)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with _signals.Held(), lock:
+        signal.signal(number, _deliver)
+        immediate.pop(number, None)
+        _armed[number] = armed
+        _signals.route(_ring, number, True)
+        _signals.install(number, armed.flags)
+        _reported.discard(number)
 
 
 def simply(number: int, ignore: bool, flags: int = 0) -> None:
@@ -210,7 +200,7 @@ def snapshot(number: int) -> Saved:
 
 def begin_watch(number: int) -> None:
     """One more watch of this signal."""
-    with lock:
+    with _signals.Held(), lock:
         if not _watchers.get(number):
             kind, raw = _signals.look(number)
             if kind != _signals.OURS:
@@ -221,7 +211,7 @@ def begin_watch(number: int) -> None:
 
 def end_watch(number: int) -> bool:
     """One less; whether somebody else is left who gets the signal."""
-    with lock:
+    with _signals.Held(), lock:
         left = _watchers.get(number, 1) - 1
         _watchers[number] = left
         if left or number in _armed:
@@ -266,7 +256,7 @@ def rearm(number: int) -> None:
     if number in _armed:
         arm(number, _armed[number])
     else:
-        with lock:
+        with _signals.Held(), lock:
             _base[number] = _signals.look(number)[1]
             _signals.install(number, 0)
             _reported.discard(number)

@@ -130,21 +130,27 @@ class Local:
 
     def __enter__(self) -> None:
         dispositions.check_main_thread("SIG.local()")
+        depth = len(self._before)
         try:
-            for which, disposition in self._changes.items():
-                number = dispositions.number_of(which)
-                self._before.append((number, dispositions.snapshot(number)))
-                SIG[number] = disposition
+            with _signals.Held():
+                for which, disposition in self._changes.items():
+                    number = dispositions.number_of(which)
+                    self._before.append((number, dispositions.snapshot(number)))
+                    SIG[number] = disposition
         except BaseException:
-            self.__exit__()
+            self._put_back(depth)
             raise
 
     def __exit__(self, *_: object) -> None:
+        self._put_back(len(self._before) - len(self._changes))
+
+    def _put_back(self, depth: int) -> None:
         # The last change first: the same signal may have been named twice, by two of its names.
-        while self._before:
-            number, before = self._before.pop()
-            _end_immediate(number)
-            before.put_back(number)
+        with _signals.Held():
+            while len(self._before) > depth:
+                number, before = self._before.pop()
+                _end_immediate(number)
+                before.put_back(number)
 
 
 def _end_immediate(number: int) -> None:

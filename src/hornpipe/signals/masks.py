@@ -32,13 +32,15 @@ class block:
 
     def __init__(self, *which: str | int) -> None:
         self._numbers = [number_of(each) for each in which]
-        self._before: list[set[int]] = []
+        self._changed: list[list[int]] = []
 
     def __enter__(self) -> None:
-        self._before.append({int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)})
+        with _signals.Held() as held:
+            self._changed.append(held.change(self._numbers, True))
 
     def __exit__(self, *_: object) -> None:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, set(self._numbers) - self._before.pop())
+        with _signals.Held() as held:
+            held.change(self._changed.pop(), False)
 
 
 def pending() -> tuple[str, ...]:

@@ -82,13 +82,16 @@ def kill_group(which: str | int, group: int | None = None) -> None:
             f"{signal_name(number)} cannot be ignored, so it would reach us too; kill_group({signal_name(number)!r}, "
             "os.getpgrp()) says that this is meant"
         )
-    # A signal that is ignored when it is sent never comes to exist, so this reaches everybody but us.
-    _, before = _signals.look(number)
-    _signals.set_simply(number, True, 0)
-    try:
-        os.killpg(os.getpgrp(), number)
-    finally:
-        _signals.restore(number, before)
+    with _signals.Held():
+        _, before = _signals.look(number)
+        # A signal that is ignored when it is sent never comes to exist, so this reaches everybody but us;
+        # unless we have it blocked, as now: then ignoring it discards it once it has come.
+        _signals.set_simply(number, True, 0)
+        try:
+            os.killpg(os.getpgrp(), number)
+            _signals.set_simply(number, True, 0)
+        finally:
+            _signals.restore(number, before)
 
 
 def alive(pid: int) -> bool:

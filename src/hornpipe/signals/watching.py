@@ -36,22 +36,22 @@ class Watch:
                 numbers.append(number)
         if not numbers:
             raise TypeError("watch() takes the signals to watch")
-        self._numbers: list[int] = []
         self._closed = True
         self._reader, self._writer = pipe()
         nonblocking(self._reader.fileno())
         nonblocking(self._writer.fileno())
         self._lock = threading.RLock()  # a handler may use what it has interrupted
-        try:
-            self._ring = _signals.open_ring(self._writer.fileno())
-        except OSError as error:
-            raise OSError(error.errno, "no more than 64 watches can be open at once; close some") from None
-        self._closed = False
-        _open.add(self)
-        for number in numbers:
-            _signals.route(self._ring, number, True)
-            dispositions.begin_watch(number)
-            self._numbers.append(number)
+        with _signals.Held():
+            try:
+                self._ring = _signals.open_ring(self._writer.fileno())
+            except OSError as error:
+                raise OSError(error.errno, "no more than 64 watches can be open at once; close some") from None
+            self._numbers = numbers
+            self._closed = False
+            _open.add(self)
+            for number in numbers:
+                _signals.route(self._ring, number, True)
+                dispositions.begin_watch(number)
 
     def fileno(self) -> int:
         """Readable while there is a signal to get; for poll, asyncio and trio."""
@@ -98,22 +98,22 @@ class Watch:
 
     def close(self) -> None:
         """Stop watching. What was not taken, and nobody else got, is delivered again."""
-        with self._lock:
+        left = []
+        with _signals.Held(), self._lock:
             if self._closed:
                 return
             self._closed = True
             _open.discard(self)
-            shared = {number: dispositions.end_watch(number) for number in self._numbers}
             # Put back first, so that from here on nothing is taken down for us alone.
+            shared = {number: dispositions.end_watch(number) for number in self._numbers}
             _signals.close_ring(self._ring)
-            left = []
             while (taken := _signals.take(self._ring, Signal)) is not None:
                 left.append(taken)
-        self._reader.close()
-        self._writer.close()
-        for taken in left:
-            if not shared[taken.number]:
-                taken.send_again()
+            self._reader.close()
+            self._writer.close()
+            for taken in left:
+                if not shared[taken.number]:
+                    taken.send_again()
 
     def __enter__(self) -> Self:
         return self
