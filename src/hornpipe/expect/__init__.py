@@ -1,0 +1,42 @@
+r"""Programs that insist on a terminal, and how to talk to them: in the words of pexpect.
+
+Changing the import to ``import hornpipe.expect as pexpect`` is the whole migration.
+
+>>> import hornpipe.expect as pexpect
+>>> child = pexpect.spawn("bc -q", encoding="utf-8", echo=False)
+>>> child.sendline("6 * 7")
+6
+>>> child.expect(r"(\d+)\r\n")
+0
+>>> child.match.group(1)
+'42'
+>>> child.close()
+
+The rooms: ``matcher`` knows patterns and no transport (``analysis`` tells it how far a pattern can see), ``base`` has
+the words that all transports share, ``pty_spawn``, ``fdpexpect``, ``popen_spawn`` and ``socket_pexpect`` are the
+transports; ``run``, ``replwrap``, ``pxssh`` and ``interaction`` stand on these.
+"""
+
+from hornpipe.expect.base import SpawnBase
+from hornpipe.expect.exceptions import EOF, TIMEOUT, ExceptionPexpect
+from hornpipe.expect.matcher import Patterns
+from hornpipe.expect.programs import is_executable_file, split_command_line, which
+from hornpipe.expect.pty_spawn import spawn
+from hornpipe.expect.run import run, runu
+
+spawnu = spawn
+
+__all__ = [
+    "EOF",
+    "TIMEOUT",
+    "ExceptionPexpect",
+    "Patterns",
+    "SpawnBase",
+    "is_executable_file",
+    "run",
+    "runu",
+    "spawn",
+    "spawnu",
+    "split_command_line",
+    "which",
+]

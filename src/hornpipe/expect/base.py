@@ -1,0 +1,616 @@
+"""What all ways of expecting share: the words of pexpect, over any transport.
+
+A transport says how to get what has come (``_receive``), what to wait on (``fileno``) and how to send.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from typing import Any, NoReturn, Self
+
+from hornpipe import deadline as deadlines
+from hornpipe import wait
+from hornpipe._native.buffers import ByteSink
+from hornpipe.deadline import NEVER
+from hornpipe.expect.exceptions import EOF, TIMEOUT, ExceptionPexpect
+from hornpipe.expect.matcher import Patterns, Stream
+from hornpipe.fd import write_some
+
+_BATCH = 64 * 1024
+"""Bytes taken from a talkative transport before they are searched, where ``maxread`` does not say less."""
+_FIRST, _MUCH = 4096, 1024
+"""Bytes of a first read, and how many of them promise more."""
+_DEFAULT_MAXREAD = 2000
+_SHOWN = 400
+"""Characters of what was seen last in an error's message."""
+_INHERIT = -1
+"""pexpect's word for "as the object has it"."""
+
+
+def deadline_of(timeout: float | None) -> int:
+    """The deadline for a timeout in pexpect's manner: what has passed already is 0, not an error."""
+    if timeout is not None and timeout < 0:
+        timeout = 0
+    return deadlines.after(timeout)
+
+
+class SpawnBase:
+    """The words that all share; :class:`hornpipe.expect.spawn` is the one that most people want.
+
+    ``encoding=None`` is bytes; with an encoding everything given and got is text. ``before_limit`` bounds, in
+    characters, how much of what came before a match is kept: its end. ``None`` keeps all.
+    """
+
+    encoding: str | None = None
+    pid: int | None = None
+    flag_eof = False
+
+    def __init__(
+        self,
+        timeout: float | None = 30,
+        maxread: int = _DEFAULT_MAXREAD,
+        searchwindowsize: int | None = None,
+        logfile: Any = None,
+        encoding: str | None = None,
+        codec_errors: str = "strict",
+        *,
+        before_limit: int | None = None,
+    ) -> None:
+        self.stdin = sys.stdin
+        self.stdout = sys.stdout
+        self.stderr = sys.stderr
+        self.searcher: Patterns | None = None
+        self.ignorecase = False
+        self.before: Any = None
+        self.after: Any = None
+        self.match: Any = None
+        self.match_index: int | None = None
+        self.terminated = True
+        self.exitstatus: int | None = None
+        self.signalstatus: int | None = None
+        self.status: int | None = None
+        self.flag_eof = False
+        self.child_fd = -1
+        self.timeout = timeout
+        self.delimiter: Any = EOF
+        self.logfile = logfile
+        self.logfile_read: Any = None
+        self.logfile_send: Any = None
+        self.maxread = maxread
+        self.searchwindowsize = searchwindowsize
+        # pexpect sleeps 50 ms and more here, for children that switch echo off late. Waiting is for facts:
+        # waitnoecho() waits for the flag itself (gotcha:TTY8).
+        self.delaybeforesend: float | None = None
+        self.delayafterclose: float | None = 0.1
+        self.delayafterterminate: float | None = 0.1
+        self.delayafterread: float | None = None
+        self.softspace = False
+        self.name = f"<{type(self).__name__}>"
+        self.closed = True
+        self.encoding = encoding
+        self.codec_errors = codec_errors
+        self._decoder: Any = None
+        self.string_type: type[Any]
+        self.buffer_type: type[Any]
+        if encoding is None:
+            self._empty: Any = b""
+            self.crlf: Any = b"\r\n"
+            self.linesep: Any = os.linesep.encode()
+            self.string_type = bytes
+            self.allowed_string_types: tuple[type, ...] = (bytes, str)
+        else:
+            self._empty = ""
+            self.crlf = "\r\n"
+            self.linesep = os.linesep
+            self.string_type = str
+            self.allowed_string_types = (str,)
+            self._decoder = codecs.getincrementaldecoder(encoding)(codec_errors)
+        self._stream: Stream[Any] = Stream(self._empty, before_limit)
+        self._ahead: list[Any] = []
+        """Taken from the transport while we waited for something else, not yet looked at."""
+
+    # --- text and bytes ---
+
+    def write_to_stdout(self, text: Any) -> None:
+        """Show it to our user, as ``interact`` does."""
+        if isinstance(text, str):
+            self.stdout.write(text)
+        else:
+            binary = getattr(self.stdout, "buffer", None)
+            if binary is None:
+                self.stdout.write(text.decode("utf-8", "replace"))
+            else:
+                self.stdout.flush()
+                binary.write(text)
+                binary.flush()
+
+    def _coerce_expect_string(self, text: Any) -> Any:
+        if self.encoding is None and isinstance(text, str):
+            return text.encode("ascii")
+        if self.encoding is not None and isinstance(text, bytes):
+            return text.decode("ascii")
+        return text
+
+    def _coerce_send_string(self, text: Any) -> Any:
+        if self.encoding is None and isinstance(text, str):
+            return text.encode("utf-8")
+        return text
+
+    def _encode(self, text: Any) -> bytes:
+        if isinstance(text, str):
+            return text.encode(self.encoding or "utf-8", self.codec_errors)
+        return bytes(text)
+
+    def _decode(self, data: bytes, final: bool = False) -> Any:
+        return data if self._decoder is None else self._decoder.decode(data, final)
+
+    def _log(self, text: Any, direction: str) -> None:
+        for log in (self.logfile, self.logfile_send if direction == "send" else self.logfile_read):
+            if log is not None:
+                log.write(text)
+                log.flush()
+
+    @property
+    def before_limit(self) -> int | None:
+        """How many characters of what came before a match are kept; ``None``: all."""
+        return self._stream.limit
+
+    @before_limit.setter
+    def before_limit(self, limit: int | None) -> None:
+        self._stream.limit = limit
+
+    @property
+    def buffer(self) -> Any:
+        """What has come and has not been matched yet; may be set."""
+        return self._stream.rest()
+
+    @buffer.setter
+    def buffer(self, text: Any) -> None:
+        self._stream.replace(text)
+
+    # --- what a transport adds ---
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self.child_fd
+
+    _owned = False
+    """Whether the descriptor is ours alone and does not block, so that it may be read until nothing is there."""
+
+    def _receive(self, size: int, deadline: int) -> bytes | None:
+        """At most ``size`` bytes; none at the end (a terminal's end is EIO, gotcha:TTY1); ``None`` at the deadline."""
+        sink = ByteSink()
+        fd = self.fileno()
+        while True:
+            count = wait.fill(sink, fd, min(size, _FIRST), deadline)
+            if count is None:
+                return None
+            if count >= 0:
+                break
+        # A terminal gives 4 KiB in one read at most: what floods is gathered before it is looked at.
+        while self._owned and count >= _MUCH and (left := size - len(sink)) > 0:
+            count = sink.fill(fd, min(left, _BATCH))
+        return sink.finish()
+
+    def isalive(self) -> bool:
+        """Whether the other side is there."""
+        return not self.closed
+
+    def close(self, force: bool = True) -> None:
+        """Let go of it."""
+        raise NotImplementedError
+
+    # --- receiving ---
+
+    def _more(self, deadline: int) -> Any:
+        """What comes next, decoded and logged; ``None`` at the deadline; raises ``EOF``."""
+        if self._ahead:
+            return self._ahead.pop(0)
+        return self._take(self.maxread if self.maxread < _DEFAULT_MAXREAD else _BATCH, deadline)
+
+    def _take(self, size: int, deadline: int) -> Any:
+        while True:
+            data = self._receive(size, deadline)
+            if data is None:
+                return None
+            if not data:
+                self._ended()
+            text = self._decode(data)
+            if text:  # else only the first half of a character has come
+                self._log(text, "read")
+                return text
+
+    def _ended(self) -> NoReturn:
+        self.flag_eof = True
+        if self._decoder is not None:
+            rest = self._decoder.decode(b"", True)
+            if rest:
+                self._log(rest, "read")
+                self._stream.feed(rest)
+        raise EOF("End of file")
+
+    def read_nonblocking(self, size: int = 1, timeout: float | None = _INHERIT) -> Any:
+        """At most ``size`` bytes of what the other side says, as soon as there are any; does not look into ``buffer``.
+
+        Raises ``EOF`` or ``TIMEOUT``; -1 is the object's own timeout, ``None`` waits for ever.
+        """
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
+        if self._ahead:
+            text = self._ahead.pop(0)
+            if len(text) > size:
+                self._ahead.insert(0, text[size:])
+                text = text[:size]
+            return text
+        text = self._take(size, deadline_of(self.timeout if timeout == _INHERIT else timeout))
+        if text is None:
+            raise TIMEOUT("Timeout exceeded.")
+        return text
+
+    def _reader(self) -> Callable[[int], Any]:
+        # A subclass of somebody's may read in its own way: what pexpect documents for that is this method.
+        if type(self).read_nonblocking in _OUR_READINGS:
+            return self._more
+
+        def more(deadline: int) -> Any:
+            try:
+                return self.read_nonblocking(self.maxread, deadlines.seconds_left(deadline))
+            except TIMEOUT:
+                return None
+
+        return more
+
+    # --- patterns ---
+
+    def compile_pattern_list(self, patterns: Any) -> list[Any]:
+        """What ``expect`` makes of its patterns, for ``expect_list``: strings become regular expressions.
+
+        Compile once what is expected often in a loop.
+        """
+        if patterns is None:
+            return []
+        if not isinstance(patterns, list):
+            patterns = [patterns]
+        flags = re.DOTALL | (re.IGNORECASE if self.ignorecase else 0)
+        made: list[Any] = []
+        for pattern in patterns:
+            if isinstance(pattern, str | bytes):
+                made.append(re.compile(self._coerce_expect_string(pattern), flags))
+            elif pattern is EOF or pattern is TIMEOUT:
+                made.append(pattern)
+            elif isinstance(pattern, re.Pattern):
+                made.append(self._regex_of_our_kind(pattern))
+            elif hasattr(pattern, "search"):
+                made.append(pattern)
+            else:
+                self._refuse(pattern)
+        return made
+
+    def _regex_of_our_kind(self, pattern: re.Pattern[Any]) -> re.Pattern[Any]:
+        text = pattern.pattern
+        if isinstance(text, str) == (self.encoding is not None):
+            return pattern
+        flags = pattern.flags & ~re.UNICODE if self.encoding is None else pattern.flags
+        return re.compile(self._coerce_expect_string(text), flags)
+
+    def _refuse(self, pattern: object) -> NoReturn:
+        kinds = ", ".join([kind.__name__ for kind in self.allowed_string_types])
+        raise TypeError(
+            f"got {type(pattern)} ({pattern!r}) as pattern, must be one of: {kinds}, pexpect.EOF, pexpect.TIMEOUT"
+        )
+
+    def expect(
+        self,
+        pattern: Any,
+        timeout: float | None = _INHERIT,
+        searchwindowsize: Any = -1,
+        async_: bool = False,
+        **kw: Any,
+    ) -> Any:
+        """Wait until one of the patterns comes; its place in the list.
+
+        ``pattern`` is one of these, or a list: a regular expression (a string or compiled), ``EOF``, ``TIMEOUT``.
+        The earliest match in what has come wins, then the list's order. Text before it is in ``before``, the match in
+        ``after``, re's object in ``match``. ``EOF`` and ``TIMEOUT`` are raised unless they are in the list.
+        """
+        async_ = _asked_for_async(async_, kw)
+        return self.expect_list(self.compile_pattern_list(pattern), timeout, searchwindowsize, async_)
+
+    def expect_list(
+        self,
+        pattern_list: Iterable[Any],
+        timeout: float | None = _INHERIT,
+        searchwindowsize: Any = -1,
+        async_: bool = False,
+        **kw: Any,
+    ) -> Any:
+        """``expect`` for what ``compile_pattern_list`` has made; a plain string in this list is exact."""
+        async_ = _asked_for_async(async_, kw)
+        return self.expect_loop(Patterns(list(pattern_list)), timeout, searchwindowsize, async_)
+
+    def expect_exact(
+        self,
+        pattern_list: Any,
+        timeout: float | None = _INHERIT,
+        searchwindowsize: Any = -1,
+        async_: bool = False,
+        **kw: Any,
+    ) -> Any:
+        """``expect`` for strings as they are; ``match`` is the string."""
+        async_ = _asked_for_async(async_, kw)
+        if isinstance(pattern_list, str | bytes) or pattern_list is EOF or pattern_list is TIMEOUT:
+            pattern_list = [pattern_list]
+        try:
+            patterns = list(pattern_list)
+        except TypeError:
+            self._refuse(pattern_list)
+        for place, pattern in enumerate(patterns):
+            if isinstance(pattern, str | bytes):
+                patterns[place] = self._coerce_expect_string(pattern)
+            elif pattern is not EOF and pattern is not TIMEOUT:
+                self._refuse(pattern)
+        return self.expect_loop(Patterns(patterns), timeout, searchwindowsize, async_)
+
+    # --- the loop ---
+
+    def expect_loop(
+        self,
+        searcher: Patterns,
+        timeout: float | None = _INHERIT,
+        searchwindowsize: Any = -1,
+        async_: bool = False,
+    ) -> Any:
+        """The loop of all the words above."""
+        if timeout == _INHERIT:
+            timeout = self.timeout
+        if searchwindowsize == -1:
+            searchwindowsize = self.searchwindowsize
+        self.searcher = searcher
+        # A window of 0 means none, as it does for pexpect.
+        self._stream.begin(searcher, searchwindowsize or None)
+        if async_:
+            return self._expect_async(searcher, timeout)
+        deadline = deadline_of(timeout)
+        stream, more = self._stream, self._reader()
+        try:
+            index = self._look()
+            while index is None:
+                # Output without end is always ready, and no excuse: but what is there has one look.
+                text = more(deadline)
+                if text is None:
+                    return self._timed_out(searcher, timeout)
+                stream.feed(text)
+                if stream.deferrable:
+                    self._gather(more)
+                index = self._look()
+                if index is None and deadline != NEVER and deadlines.passed(deadline):
+                    return self._timed_out(searcher, timeout)
+            return index
+        except EOF as error:
+            index = self._look()  # something may have come between the last look and the end
+            return self._at_end(searcher, error) if index is None else index
+        except BaseException:
+            self.before, self.after, self.match, self.match_index = stream.seen(), None, None, None
+            raise
+
+    def _gather(self, more: Callable[[int], Any]) -> None:
+        """As long as it keeps coming, more of it before a search that has to look at everything."""
+        while self._stream.deferrable:
+            text = more(0)
+            if text is None:
+                return
+            self._stream.feed(text)
+
+    def _look(self) -> int | None:
+        found = self._stream.search()
+        if found is None:
+            return None
+        index, self.before, self.after = found
+        self.match, self.match_index = self._stream.match, index
+        return index
+
+    def _at_end(self, searcher: Patterns, error: EOF) -> int:
+        self.before = self._stream.take_all()
+        self.after = EOF
+        return self._without_match(searcher.eof_index, EOF, f"{error}: {self._described(searcher)}")
+
+    def _timed_out(self, searcher: Patterns, timeout: float | None) -> int:
+        self.before = self._stream.seen()
+        self.after = TIMEOUT
+        limit = "" if timeout is None else f" after {max(0, timeout):g} s"
+        return self._without_match(searcher.timeout_index, TIMEOUT, f"Timeout exceeded{limit}: {{}}", searcher)
+
+    def _without_match(
+        self, index: int, kind: type[ExceptionPexpect], message: str, searcher: Patterns | None = None
+    ) -> int:
+        if index >= 0:
+            self.match, self.match_index = kind, index
+            return index
+        self.match = self.match_index = None
+        raise kind(message if searcher is None else message.format(self._described(searcher))) from None
+
+    def _described(self, searcher: Patterns) -> str:
+        tail = self.before[-_SHOWN:]
+        shown = f"...{tail!r}" if len(self.before) > _SHOWN else repr(tail)
+        return f"wanted {searcher} from {self.name}\nseen: {shown}\n{self}"
+
+    # --- the same for asyncio ---
+
+    def _expect_async(self, searcher: Patterns, timeout: float | None) -> Coroutine[Any, Any, int]:
+        async def expecting() -> int:
+            deadline = deadline_of(timeout)
+            more = self._reader()
+            try:
+                index = self._look()
+                while index is None:
+                    text = more(0)
+                    if text is None:
+                        if not await self._readable_async(deadline):
+                            return self._timed_out(searcher, timeout)
+                        continue
+                    self._stream.feed(text)
+                    if self._stream.deferrable:
+                        self._gather(more)
+                    index = self._look()
+                    if index is None and deadlines.passed(deadline):
+                        return self._timed_out(searcher, timeout)
+                return index
+            except EOF as error:
+                index = self._look()
+                return self._at_end(searcher, error) if index is None else index
+
+        return expecting()
+
+    async def _readable_async(self, deadline: int) -> bool:
+        """Let the loop go on until there is something to read; false when the deadline passed first."""
+        from asyncio import get_running_loop
+
+        loop = get_running_loop()
+        ready = loop.create_future()
+
+        def settle(result: bool) -> None:
+            if not ready.done():
+                ready.set_result(result)
+
+        fd = self.fileno()
+        left = deadlines.seconds_left(deadline)
+        timer = None if left is None else loop.call_later(left, settle, False)
+        loop.add_reader(fd, settle, True)
+        try:
+            result: bool = await ready
+            return result
+        finally:
+            loop.remove_reader(fd)
+            if timer is not None:
+                timer.cancel()
+
+    # --- reading as a file ---
+
+    def read(self, size: int = -1) -> Any:
+        """``size`` characters, or all until the end; fewer come only at the end."""
+        if size == 0:
+            return self._empty
+        if size < 0:
+            self.expect(self.delimiter)
+            return self.before
+        index = self.expect([re.compile(self._coerce_expect_string(f".{{{size}}}"), re.DOTALL), self.delimiter])
+        return self.after if index == 0 else self.before
+
+    def readline(self, size: int = -1) -> Any:
+        r"""A line with the ``\r\n`` that terminals end lines with; the last one may lack it; nothing is the end."""
+        if size == 0:
+            return self._empty
+        index = self.expect_exact([self.crlf, self.delimiter])
+        return self.before + self.crlf if index == 0 else self.before
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.readline, self._empty)
+
+    def readlines(self, sizehint: int = -1) -> list[Any]:
+        """All lines until the end."""
+        return list(self)
+
+    # --- being a file ---
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self.child_fd >= 0 and os.isatty(self.child_fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.close()
+
+    # --- sending ---
+
+    def send(self, s: Any) -> int:
+        """Send it; how many bytes that were.
+
+        Waits for room as long as ``timeout`` allows, and takes in what the other side says meanwhile, so that it never
+        hangs (gotcha:TTY7). A line that is too long for a terminal, which would drop the rest of it, is refused
+        (gotcha:TTY4): a program that wants such lines has to switch its terminal to raw mode first.
+        """
+        if self.delaybeforesend is not None and self.delaybeforesend > 0:
+            wait.until([], deadlines.after(self.delaybeforesend))
+        s = self._coerce_send_string(s)
+        data = self._encode(s)
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
+        self._prepare_to_send(s, data)
+        return self._write(data)
+
+    def _prepare_to_send(self, s: Any, data: bytes) -> None:
+        self._log(s, "send")
+
+    def sendline(self, s: Any = "") -> int:
+        """Send it and a line's end."""
+        return self.send(self._coerce_send_string(s) + self.linesep)
+
+    def write(self, s: Any) -> None:
+        """``send`` for those who want a file."""
+        self.send(s)
+
+    def writelines(self, sequence: Iterable[Any]) -> None:
+        """Write each; no line ends are added."""
+        for s in sequence:
+            self.write(s)
+
+    def _write(self, data: bytes) -> int:
+        """All of it, under the object's timeout; what the other side says meanwhile is kept."""
+        deadline = deadline_of(self.timeout)
+        view, sent = memoryview(data), 0
+        fd = self.fileno()
+        reading = True
+        while sent < len(view):
+            count = self._write_some(fd, view[sent : sent + self._piece])
+            sent += count
+            if sent == len(view) or count:
+                continue
+            wanted = [(fd, wait.READ | wait.WRITE if reading else wait.WRITE)]
+            ready = wait.until(wanted, deadline)
+            if not ready:
+                raise TIMEOUT(
+                    f"{self.name} does not read what is sent to it: "
+                    f"{sent} of {len(view)} bytes were taken within {self.timeout:g} s"
+                )
+            bits = ready[0][1]
+            if not bits & wait.WRITE:
+                reading = reading and self._take_meanwhile()
+                if not reading and wait.hung_up(bits):
+                    raise EOF(f"{self.name} has gone: {sent} of {len(view)} bytes were taken")
+        return sent
+
+    _piece = _BATCH
+    """Bytes written at once."""
+
+    def _write_some(self, fd: int, data: memoryview) -> int:
+        return write_some(fd, data)
+
+    def _take_meanwhile(self) -> bool:
+        try:
+            text = self._take(_BATCH, 0)
+        except EOF:
+            return False
+        if text is not None:
+            self._ahead.append(text)
+        return True
+
+
+def _asked_for_async(async_: bool, kw: dict[str, Any]) -> bool:
+    """``async`` was the parameter's name before it became a word of the language."""
+    if "async" in kw:
+        async_ = kw.pop("async")
+    if kw:
+        raise TypeError(f"Unknown keyword arguments: {kw}")
+    return async_
+
+
+_OUR_READINGS: set[Any] = {SpawnBase.read_nonblocking}

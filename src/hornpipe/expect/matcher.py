@@ -1,0 +1,281 @@
+"""What is looked for in a stream, and the stream as far as it is still of interest. Knows no transport.
+
+The earliest match in what has arrived wins; among those that begin at one place the first of the list. Cost is
+linear in what arrives: no position is searched again once all that a match there could see has come (gotcha:TTY12).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Generic, NamedTuple, cast
+
+from hornpipe.expect.analysis import INFINITE, reach_of
+from hornpipe.expect.exceptions import EOF, TIMEOUT
+from hornpipe.lines import Str
+
+_WORTH_DEFERRING = 64 * 1024
+"""Characters from which on the searches of a pattern without bounds are spread out; below it one takes microseconds."""
+
+
+class Found(NamedTuple):
+    """A match: which pattern, where in the window, and what."""
+
+    which: int
+    start: int
+    end: int
+    match: Any
+    """re's match object, or the exact string."""
+
+
+class _Literal:
+    """An exact string: only its length less one has to be looked at again."""
+
+    deferrable = False
+
+    def __init__(self, index: int, text: Any) -> None:
+        self.index = index
+        self.text = text
+        self.behind = 0
+
+    def search(self, window: Any, start: int, best: Found | None) -> Found | None:
+        text = self.text
+        # Only what begins before the best so far is better: the list's order decides the rest.
+        at = window.find(text, start) if best is None else window.find(text, start, best.start + len(text) - 1)
+        return Found(self.index, at, at + len(text), text) if at >= 0 else None
+
+    def next_start(self, window: Any, start: int) -> int:
+        return max(start, len(window) - len(self.text) + 1)
+
+
+class _Regex:
+    """A regular expression: looked for from where a match could still begin."""
+
+    def __init__(self, index: int, pattern: Any) -> None:
+        self.index = index
+        self.pattern = pattern
+        self._prefix: Any = ""
+        self._width = self._newlines = INFINITE
+        behind = INFINITE
+        if isinstance(pattern, re.Pattern):
+            self._width, self._newlines, behind, self._prefix = reach_of(pattern)
+        self.bounded_behind = behind != INFINITE
+        # At least one: where the stream began earlier, `^` must see that this is not its beginning.
+        self.behind = max(1, int(behind)) if self.bounded_behind else 0
+        self.deferrable = self._width > _WORTH_DEFERRING
+        self._newline: Any = b"\n" if isinstance(pattern.pattern, bytes) else "\n"
+
+    def search(self, window: Any, start: int, best: Found | None) -> Found | None:
+        if self._prefix:
+            # Far faster than the scan of re itself.
+            start = window.find(self._prefix, start)
+            if start < 0 or (best is not None and start >= best.start):
+                return None
+        match = self.pattern.search(window, start)
+        if match is None or (best is not None and match.start() >= best.start):
+            return None
+        return Found(self.index, match.start(), match.end(), match)
+
+    def next_start(self, window: Any, start: int) -> int:
+        if not self.bounded_behind:
+            return 0
+        length = len(window)
+        if self._width != INFINITE:
+            start = max(start, length - int(self._width) + 1)
+        if self._prefix and start < length:
+            at = window.find(self._prefix, start)
+            start = at if at >= 0 else max(start, length - len(self._prefix) + 1)
+        if self._newlines < 64:
+            # It reaches over so many newlines at most: whatever lies before one more is done with.
+            at = length
+            for _ in range(int(self._newlines) + 1):
+                at = window.rfind(self._newline, start, at)
+                if at < 0:
+                    return start
+            start = max(start, at)
+        return min(start, length)
+
+
+class Patterns:
+    """A list of patterns: compiled regular expressions, exact strings, ``EOF`` and ``TIMEOUT``.
+
+    >>> wanted = Patterns([re.compile("b+"), "cc", EOF])
+    >>> wanted.eof_index, wanted.timeout_index
+    (2, -1)
+    >>> stream = Stream(""); stream.feed("abcc")
+    >>> stream.begin(wanted, None); stream.search()
+    (0, 'a', 'b')
+    >>> stream.begin(wanted, None); stream.search()
+    (1, '', 'cc')
+    """
+
+    def __init__(self, patterns: Sequence[Any]) -> None:
+        self.all = tuple(patterns)
+        self.eof_index = self.timeout_index = -1
+        self.searched: list[_Literal | _Regex] = []
+        for index, pattern in enumerate(self.all):
+            if pattern is EOF:
+                self.eof_index = index
+            elif pattern is TIMEOUT:
+                self.timeout_index = index
+            elif isinstance(pattern, str | bytes):
+                self.searched.append(_Literal(index, pattern))
+            else:
+                self.searched.append(_Regex(index, pattern))
+        self.behind = max((entry.behind for entry in self.searched), default=0)
+        self.whole = any(isinstance(entry, _Regex) and not entry.bounded_behind for entry in self.searched)
+        """Whether one of them has to see everything, always."""
+        self.deferrable = any(entry.deferrable for entry in self.searched)
+
+    def __str__(self) -> str:
+        words = []
+        for pattern in self.all:
+            if pattern is EOF or pattern is TIMEOUT:
+                words.append(pattern.__name__)
+            else:
+                text = getattr(pattern, "pattern", pattern)
+                words.append(f"/{text}/" if isinstance(text, str) and text is not pattern else repr(text))
+        return ", ".join(words) or "nothing"
+
+
+_NO_PATTERNS = Patterns([])
+
+
+class Stream(Generic[Str]):
+    r"""What has come and is not consumed yet, and how much of it the current patterns have seen.
+
+    ``limit`` bounds what is kept of the part in which no match can begin any more: its end.
+
+    >>> stream = Stream(b"", limit=4)
+    >>> stream.begin(Patterns([b"$ "]), None)
+    >>> for piece in (b"0123456789", b"abc$", b" rest"):
+    ...     stream.feed(piece)
+    ...     found = stream.search()
+    >>> found, stream.match, stream.rest()
+    ((0, b'9abc', b'$ '), b'$ ', b'rest')
+    """
+
+    def __init__(self, empty: Str, limit: int | None = None) -> None:
+        self._empty: Any = empty
+        self.limit = limit
+        self.match: Any = None
+        self._past: list[Any] = []
+        """Pieces in which no match can begin any more."""
+        self._past_length = 0
+        self._window: Any = empty
+        self._fresh: list[Any] = []
+        """Arrived and not searched yet."""
+        self._fresh_length = 0
+        self._patterns = _NO_PATTERNS
+        self._starts: list[int] = []
+        """Where in the window each pattern goes on."""
+        self._search_window: int | None = None
+        self._first = True
+
+    def __len__(self) -> int:
+        return self._past_length + len(self._window) + self._fresh_length
+
+    def feed(self, piece: Str) -> None:
+        """It has arrived."""
+        if piece:
+            self._fresh.append(piece)
+            self._fresh_length += len(piece)
+
+    def rest(self) -> Str:
+        """All that is not consumed."""
+        return cast(Str, self._empty.join([*self._past, self._window, *self._fresh]))
+
+    def replace(self, text: Str) -> None:
+        """Let this be the rest."""
+        self._past, self._past_length = [], 0
+        self._fresh, self._fresh_length = [], 0
+        self._window = text
+        self._patterns = _NO_PATTERNS
+
+    def begin(self, patterns: Patterns, search_window: int | None) -> None:
+        """Look for these from now on; where they were looked for before, that goes on where it stopped."""
+        if patterns.all == self._patterns.all and search_window == self._search_window and not self._first:
+            return
+        self.replace(self.rest())
+        self._patterns, self._search_window, self._first = patterns, search_window, True
+        self._starts = [0] * len(patterns.searched)
+
+    @property
+    def deferrable(self) -> bool:
+        """Whether it is cheaper to wait for more before searching, and only the caller's patience forbids it.
+
+        A pattern that may stretch over everything has to look at everything each time: as long as data keeps coming,
+        that is done whenever the amount has grown by a half.
+        """
+        if not self._patterns.deferrable or len(self._window) < _WORTH_DEFERRING:
+            return False
+        return self._fresh_length * 2 < len(self._window) - min(self._starts, default=0)
+
+    def search(self) -> tuple[int, Str, Str] | None:
+        """Which pattern matches first, what came before it, and the match; these are consumed then."""
+        if not self._fresh and not self._first:
+            return None
+        patterns, starts, size = self._patterns, self._starts, self._search_window
+        old = len(self._window)
+        window = self._window = self._empty.join([self._window, *self._fresh]) if self._fresh else self._window
+        self._fresh, self._fresh_length = [], 0
+        least = 0
+        if size is not None:
+            # What has just come is searched in any case, however much it is; nothing is missed by longer reads.
+            least = max(0, (len(window) if self._first else old) - size)
+        self._first = False
+        best: Found | None = None
+        for place, entry in enumerate(patterns.searched):
+            start = starts[place]
+            found = entry.search(window, start if start > least else least, best)
+            if found is not None:
+                best = found
+        if best is not None:
+            return self._consume(best)
+        settled = len(window)
+        for place, entry in enumerate(patterns.searched):
+            starts[place] = start = entry.next_start(window, starts[place])
+            if start < settled:
+                settled = start
+        if size is not None:
+            settled = max(settled, len(window) - size)
+        if not patterns.whole:
+            self._settle(settled - patterns.behind)
+        return None
+
+    def _settle(self, count: int) -> None:
+        # Each cut copies the window's rest: so it is done only where that is the smaller part.
+        if count <= 0 or count * 2 < len(self._window):
+            return
+        window = self._window
+        self._past.append(window[:count])
+        self._past_length += count
+        self._window = window[count:]
+        self._starts = [max(0, start - count) for start in self._starts]
+        # Cut seldom, so that a flood costs two copies of a character and not one for each read.
+        if self.limit is not None and self._past_length > 2 * self.limit + 65536:
+            kept = self._empty.join(self._past)[max(0, self._past_length - self.limit) :]
+            self._past, self._past_length = [kept], len(kept)
+
+    def _consume(self, found: Found) -> tuple[int, Str, Str]:
+        window = self._window
+        before = self._cut(self._empty.join([*self._past, window[: found.start]]))
+        self.match = found.match
+        after = window[found.start : found.end]
+        self.replace(window[found.end :])
+        return found.which, before, after
+
+    def _cut(self, before: Any) -> Any:
+        if self.limit is None or len(before) <= self.limit:
+            return before
+        return before[len(before) - self.limit :]
+
+    def take_all(self) -> Str:
+        """All that is left, consumed."""
+        rest = self._cut(self.rest())
+        self.replace(self._empty)
+        return cast(Str, rest)
+
+    def seen(self) -> Str:
+        """What ``before`` says when time ran out: it stays where it is."""
+        return cast(Str, self._cut(self.rest()))

@@ -1,0 +1,435 @@
+"""A program on a terminal of its own."""
+
+from __future__ import annotations
+
+import os
+import struct
+import termios
+from collections.abc import Callable, Mapping
+from fcntl import ioctl
+from typing import Any
+
+from hornpipe import deadline as deadlines
+from hornpipe import pty, wait
+from hornpipe.expect.base import SpawnBase, deadline_of
+from hornpipe.expect.exceptions import ExceptionPexpect
+from hornpipe.expect.programs import split_command_line, which, whole_environment
+from hornpipe.expect.starting import start_with_preparation
+from hornpipe.fd import Descriptor, nonblocking
+from hornpipe.process import AFTER_KILL, Process
+from hornpipe.spawn import start
+from hornpipe.spawn.recipe import Recipe
+
+_LINE_ENDS = b"\n\r\x03\x04\x15\x1c\x1a"
+"""After these the terminal's line begins anew."""
+_LOOKS_AT_ECHO = 0.002
+"""Seconds between two looks at a flag that has no event."""
+
+
+class spawn(SpawnBase):
+    r"""Start a program on a terminal of its own and talk to it.
+
+    ``command`` is split into words as :func:`split_command_line` does; with ``args`` it is the program itself.
+
+    >>> with spawn("cat", echo=False, encoding="utf-8") as child:
+    ...     child.sendline("one")
+    ...     child.expect(r"o(n)e\r\n")
+    ...     child.match.group(1)
+    4
+    0
+    'n'
+
+    Leaving the ``with`` block, or ``close``, hangs up and ends the program.
+    """
+
+    use_native_pty_fork = True
+    STDIN_FILENO = 0
+    STDOUT_FILENO = 1
+    STDERR_FILENO = 2
+    _owned = True
+    _process: Process | None = None
+    _terminal: Descriptor | None = None
+    _echo_wanted = True
+
+    def __init__(
+        self,
+        command: Any,
+        args: list[Any] | None = None,
+        timeout: float | None = 30,
+        maxread: int = 2000,
+        searchwindowsize: int | None = None,
+        logfile: Any = None,
+        cwd: Any = None,
+        env: Mapping[str, str] | None = None,
+        ignore_sighup: bool = False,
+        echo: bool = True,
+        preexec_fn: Callable[[], object] | None = None,
+        encoding: str | None = None,
+        codec_errors: str = "strict",
+        dimensions: tuple[int, int] | None = None,
+        use_poll: bool = False,
+        *,
+        before_limit: int | None = None,
+    ) -> None:
+        super().__init__(timeout, maxread, searchwindowsize, logfile, encoding, codec_errors, before_limit=before_limit)
+        self.cwd = cwd
+        self.env = env
+        self.echo = echo
+        self.ignore_sighup = ignore_sighup
+        self.use_poll = use_poll
+        self._line = 0
+        """Bytes of the line that the terminal is gathering."""
+        self.command: Any = None
+        self.args: list[Any] | None = None
+        if command is None:
+            self.name = "<pexpect factory incomplete>"
+        else:
+            self._spawn(command, args or [], preexec_fn, dimensions)
+
+    def __str__(self) -> str:
+        facts = {
+            "command": self.command,
+            "args": self.args,
+            "pid": self.pid,
+            "child_fd": self.child_fd,
+            "closed": self.closed,
+            "timeout": self.timeout,
+            "flag_eof": self.flag_eof,
+            "exitstatus": self.exitstatus,
+            "signalstatus": self.signalstatus,
+            "buffer (last 100 characters)": self.buffer[-100:],
+            "before (last 100 characters)": self.before[-100:] if self.before else self.before,
+            "after": self.after,
+            "searcher": None if self.searcher is None else str(self.searcher),
+        }
+        return "\n".join([repr(self), *(f"{name}: {value!r}" for name, value in facts.items())])
+
+    # --- starting ---
+
+    def _spawn(
+        self,
+        command: Any,
+        args: list[Any] | None = None,
+        preexec_fn: Callable[[], object] | None = None,
+        dimensions: tuple[int, int] | None = None,
+    ) -> None:
+        if isinstance(command, int):
+            raise ExceptionPexpect("a descriptor is no command: use hornpipe.expect.fdpexpect.fdspawn for it")
+        if args is not None and not isinstance(args, list):
+            raise TypeError("The argument, args, must be a list.")
+        words = [command, *args] if args else split_command_line(os.fsdecode(command))
+        if not words:
+            raise ExceptionPexpect("The command is empty.")
+        path = which(os.fsdecode(words[0]), self.env)
+        if path is None:
+            raise ExceptionPexpect(
+                f"The command was not found or was not executable: {os.fsdecode(words[0])}: "
+                f"looked in {(self.env or os.environ).get('PATH')}"
+            )
+        self.command = path
+        self.args = [path, *words[1:]]
+        self.name = "<" + " ".join(os.fsdecode(word) for word in self.args) + ">"
+        if self.pid is not None:
+            raise ExceptionPexpect("The pid member must be None: this object has started a program already.")
+        rows, columns = dimensions or (24, 80)
+        ours, theirs = pty.open_pair(rows, columns)
+        with theirs:
+            try:
+                modes = termios.tcgetattr(theirs.fileno())
+                modes[1] |= termios.ONLCR
+                if self.echo:
+                    modes[3] |= termios.ECHO
+                termios.tcsetattr(theirs.fileno(), termios.TCSANOW, modes)
+                nonblocking(ours.fileno())
+                self._process = self._start(theirs.fileno(), preexec_fn)
+            except BaseException:
+                ours.close()
+                raise
+        self._terminal = ours
+        self._echo_wanted = self.echo
+        self.child_fd = ours.fileno()
+        self.pid = self._process.pid
+        self.terminated = False
+        self.closed = False
+
+    def _start(self, terminal: int, preexec_fn: Callable[[], object] | None) -> Process:
+        assert self.args is not None
+        argv = tuple(self.args)
+        options: dict[str, Any] = {"cwd": self.cwd, "env": whole_environment(self.env), "new_session": True}
+        deadline = deadline_of(self.timeout)
+        ends = (terminal, terminal, terminal)
+        if preexec_fn is not None or self.ignore_sighup:
+            return start_with_preparation(self.name, argv, options, ends, 0, self.ignore_sighup, preexec_fn, deadline)
+        recipe = Recipe(self.name, argv, **options)
+        return start(recipe, ends, terminal=0, deadline=deadline)
+
+    # --- whether it lives ---
+
+    def isalive(self) -> bool:
+        """Whether it runs. Never waits (gotcha:TTY2)."""
+        if self._process is None or self.terminated:
+            return False
+        status = self._process.poll()
+        if status is None:
+            return True
+        self.status = status.raw
+        self.exitstatus = status.code
+        self.signalstatus = None if status.signal is None else int(status.signal)
+        self.terminated = True
+        self._process.release()
+        return False
+
+    def wait(self) -> int | None:
+        """Wait until it has ended; its exit code, ``None`` after a death by signal.
+
+        What it says meanwhile is kept for later, so that it can end.
+        """
+        if self._process is None:
+            raise ExceptionPexpect("Cannot wait: no program was started.")
+        self.wait_for_end(None)
+        return self.exitstatus
+
+    def wait_for_end(self, timeout: float | None) -> bool:
+        """Whether it has ended within so many seconds; what it says meanwhile is kept."""
+        deadline, process = deadline_of(timeout), self._process
+        assert process is not None
+        reading = not self.closed and not self.flag_eof
+        while self.isalive():
+            if not process.has_pidfd:
+                # Nothing to poll beside the terminal: short waits, and looks at the output between them.
+                process.wait_for_end(deadlines.sooner(deadline, deadlines.after(0.02)))
+                if reading:
+                    reading = self._take_meanwhile()
+            else:
+                wanted = [(process.fileno(), wait.READ)]
+                if reading:
+                    wanted.append((self.child_fd, wait.READ))
+                ready = dict(wait.until(wanted, deadline))
+                if self.child_fd in ready and reading:
+                    reading = self._take_meanwhile()
+            if deadlines.passed(deadline):
+                return not self.isalive()
+        return True
+
+    # --- ending it ---
+
+    def close(self, force: bool = True) -> None:
+        """Hang up, and end the program: HUP, CONT and INT, and with ``force`` KILL when these were not enough.
+
+        No process and no terminal is left (gotcha:TTY3); how it ended is in ``exitstatus`` and ``signalstatus``.
+        """
+        if self.closed:
+            return
+        self.flush()
+        self.closed = True
+        terminal, self._terminal = self._terminal, None
+        self.child_fd = -1
+        if terminal is not None:
+            terminal.close()
+        if not self._end(force, self.delayafterclose):
+            raise ExceptionPexpect("Could not terminate the child.")
+
+    def terminate(self, force: bool = False) -> bool:
+        """End the program: HUP, CONT and INT, and with ``force`` KILL; whether it has ended."""
+        if not self.isalive():
+            return True
+        assert self._process is not None
+        self._process.kill("HUP")
+        return self._end(force, self.delayafterterminate)
+
+    def _end(self, force: bool, patience: float | None) -> bool:
+        """It has been told by HUP: see to it that it goes, each time with so much patience."""
+        if self._process is None or not self.isalive():
+            return True
+        patience = patience or 0.0
+        # A stopped process acts on HUP only when it goes on.
+        self._process.kill("CONT")
+        if self.wait_for_end(patience):
+            return True
+        self._process.kill("INT")
+        if self.wait_for_end(patience):
+            return True
+        if not force:
+            return False
+        self._process.kill("KILL")
+        ended = self.wait_for_end(max(patience, AFTER_KILL))
+        if not ended:
+            self._process.forget()
+        return ended
+
+    def kill(self, sig: int) -> None:
+        """Send it a signal, if it runs."""
+        if self.isalive() and self._process is not None and self.pid is not None:
+            # The program itself, not its group, as everybody who knows the word expects; an unreaped child
+            # keeps its number, so this cannot hit a stranger.
+            os.kill(self.pid, sig)
+
+    def __del__(self) -> None:
+        if getattr(self, "closed", True):
+            return
+        try:
+            self.close()
+        except Exception:  # noqa: BLE001  what is collected has nobody to tell
+            pass
+
+    # --- sending ---
+
+    def _prepare_to_send(self, s: Any, data: bytes) -> None:
+        logged = self.logfile is not None or self.logfile_send is not None
+        if logged or self._line + len(data) > pty.LONGEST_LINE:
+            modes = self._modes()
+            self._check_line(data, modes)
+            if logged:
+                self._log(self._shown(s, modes), "send")
+        end = max(data.rfind(byte) for byte in _LINE_ENDS)
+        self._line = len(data) - end - 1 if end >= 0 else self._line + len(data)
+
+    def _check_line(self, data: bytes, modes: list[Any] | None) -> None:
+        if modes is None or not modes[3] & termios.ICANON:
+            self._line = 0
+            return
+        length = self._line
+        for line in data.replace(b"\r", b"\n").split(b"\n"):
+            length += len(line)
+            if length > pty.LONGEST_LINE:
+                raise ValueError(
+                    f"a line of {length} bytes: the terminal takes {pty.LONGEST_LINE} at most, and drops the rest"
+                )
+            length = 0
+
+    def _shown(self, s: Any, modes: list[Any] | None) -> Any:
+        # A program that reads lines and has switched echo off wants a secret; where we did it ourselves, or where
+        # the program edits lines in its own way, that means nothing (gotcha:TTY8).
+        if modes is None or not self._echo_wanted or modes[3] & termios.ECHO or not modes[3] & termios.ICANON:
+            return s
+        hidden = "<not shown>"
+        if isinstance(s, bytes):
+            return hidden.encode() + (b"\n" if s.endswith(b"\n") else b"")
+        return hidden + ("\n" if s.endswith("\n") else "")
+
+    def sendcontrol(self, char: str) -> int:
+        """Press a control key: ``sendcontrol("c")`` is Ctrl-C."""
+        code = "@abcdefghijklmnopqrstuvwxyz[\\]^_".find(char.lower())
+        if code < 0 and char != "?":
+            return 0
+        return self._press(bytes([127 if char == "?" else code]))
+
+    def sendeof(self) -> None:
+        """Say end of file.
+
+        The character for it is asked from this terminal; in the middle of a line it takes two: the first sends the
+        line off (gotcha:TTY6).
+        """
+        modes = self._modes()
+        canonical = modes is not None and bool(modes[3] & termios.ICANON)
+        key = self._key(modes, termios.VEOF, b"\x04")
+        self._press(key * (2 if canonical and self._line else 1))
+
+    def sendintr(self) -> None:
+        """Interrupt, as Ctrl-C does, with the character this terminal has for it."""
+        self._press(self._key(self._modes(), termios.VINTR, b"\x03"))
+
+    def _key(self, modes: list[Any] | None, place: int, usual: bytes) -> bytes:
+        key = None if modes is None else modes[6][place]
+        return key if isinstance(key, bytes) and key != b"\0" else usual
+
+    def _press(self, key: bytes) -> int:
+        self._log(key if self.encoding is None else key.decode("latin-1"), "send")
+        self._line = 0
+        return self._write(key)
+
+    def eof(self) -> bool:
+        """Whether the end of the output has been seen."""
+        return self.flag_eof
+
+    # --- the terminal ---
+
+    def _modes(self) -> list[Any] | None:
+        try:
+            return termios.tcgetattr(self.child_fd)
+        except termios.error:
+            return None  # the other side has gone, on systems that then forget the modes
+
+    def getecho(self) -> bool:
+        """Whether the terminal echoes what is sent."""
+        modes = self._modes()
+        return modes is not None and bool(modes[3] & termios.ECHO)
+
+    def setecho(self, state: bool) -> None:
+        """Switch the echo; what was sent before and not read yet is echoed in either case."""
+        modes = termios.tcgetattr(self.child_fd)
+        modes[3] = modes[3] | termios.ECHO if state else modes[3] & ~termios.ECHO
+        # Not TCSAFLUSH, which would throw away what was typed ahead (gotcha:TTY9).
+        termios.tcsetattr(self.child_fd, termios.TCSADRAIN, modes)
+        self.echo = self._echo_wanted = state
+
+    def waitnoecho(self, timeout: float | None = -1) -> bool:
+        """Wait until the program has switched echo off, as it does for a password; false when that took too long.
+
+        -1 is the object's own timeout, ``None`` waits for ever (gotcha:TTY8).
+        """
+        deadline = deadline_of(self.timeout if timeout == -1 else timeout)
+        reading = not self.flag_eof
+        while self.getecho():
+            if deadlines.passed(deadline):
+                return False
+            # The flag has no event. What the program says is taken meanwhile, lest it wait for us.
+            pause = deadlines.sooner(deadline, deadlines.after(_LOOKS_AT_ECHO))
+            if wait.until([(self.child_fd, wait.READ)] if reading else [], pause):
+                reading = self._take_meanwhile()
+            elif not reading and not self.isalive():
+                return False
+        return True
+
+    def getwinsize(self) -> tuple[int, int]:
+        """Rows and columns."""
+        rows, columns, _, _ = struct.unpack("HHHH", ioctl(self.child_fd, termios.TIOCGWINSZ, bytes(8)))
+        return rows, columns
+
+    def setwinsize(self, rows: int, cols: int) -> None:
+        """Set rows and columns; the program is told by WINCH if they have changed."""
+        ioctl(self.child_fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
+
+    # --- a person takes over ---
+
+    def interact(
+        self,
+        escape_character: Any = "\x1d",
+        input_filter: Callable[[bytes], bytes] | None = None,
+        output_filter: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        """Give our user the keyboard, until the escape character (Ctrl-], or ``None``), or the program's end.
+
+        The end of our own input, or the hang-up of our terminal, ends it as well (gotcha:TTY10); our terminal is as it
+        was afterwards. Changes of its size are passed on.
+        """
+        from hornpipe.expect.interaction import interact
+
+        interact(self, escape_character, input_filter, output_filter)
+
+    def take_buffer(self) -> bytes:
+        """What has come and nobody has looked at, as the program wrote it; it is gone from here then."""
+        for text in self._ahead:
+            self._stream.feed(text)
+        self._ahead.clear()
+        rest = self._stream.rest()
+        self._stream.replace(self._empty)
+        return self._encode(rest)
+
+    def take_raw(self, size: int) -> bytes:
+        """What has just come, undecoded; raises ``EOF``."""
+        data = self._receive(size, 0)
+        if data is None:
+            return b""
+        if not data:
+            self._ended()
+        self._log_raw(data, "read")
+        return data
+
+    def type_raw(self, data: bytes) -> None:
+        """Send these bytes, as our user has typed them."""
+        self._log_raw(data, "send")
+        self._write(data)
+
+    def _log_raw(self, data: bytes, direction: str) -> None:
+        self._log(data if self.encoding is None else data.decode(self.encoding, "replace"), direction)
