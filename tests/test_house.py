@@ -40,8 +40,8 @@ ORDER = """
     job
     command
     fifo_answers fifo input_files address resolve alarms
-    sockets sysv
-    supervision reexec pidfile
+    supervision sockets sysv
+    reexec pidfile
     daemon server expect
     testing
     cli
@@ -241,6 +241,7 @@ BLOCKING_MODULES = {"subprocess", "selectors", "asyncio", "multiprocessing", "co
 BLOCKING_METHODS = {"accept", "connect", "recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into"}
 # Flags that turn a call of the tables into a question that is answered at once.
 NON_BLOCKING = {"WNOHANG", "LOCK_NB", "F_TLOCK", "F_TEST", "F_ULOCK", "LOCK_UN", "MSG_DONTWAIT"}
+NON_BLOCKING |= {"NO_WAIT"}  # MSG_DONTWAIT | MSG_NOSIGNAL: see sockets.descriptor
 
 # What makes objects whose innocent-looking methods block, and which methods those are.
 BLOCKING_OBJECTS = {

@@ -57,6 +57,7 @@ if TYPE_CHECKING:  # what a checker sees; at run time each name is looked up at 
     from hornpipe.reexec import on_hup, restart_on_hup
     from hornpipe.resolve import host_name
     from hornpipe.signals import SIG, Foreign, Immediate, Signal, Watch, alive, kill, watch
+    from hornpipe.sockets import Connection, Credentials, connect, socket_pair
     from hornpipe.status import ExitStatus
 
 __version__ = "0.1.0"
@@ -73,6 +74,8 @@ __all__ = [
     "Command",
     "CommandFailed",
     "CommandTimeout",
+    "Connection",
+    "Credentials",
     "Daemon",
     "Detached",
     "Duplex",
@@ -105,6 +108,7 @@ __all__ = [
     "alarm",
     "alive",
     "cmd",
+    "connect",
     "daemonize",
     "fn",
     "host_name",
@@ -117,6 +121,7 @@ __all__ = [
     "restart_on_hup",
     "sh",
     "signals",
+    "socket_pair",
     "watch",
 ]
 
@@ -174,6 +179,7 @@ _ROOMS = {
     "reexec": ("on_hup", "restart_on_hup"),
     "resolve": ("host_name",),
     "signals": ("SIG", "Foreign", "Immediate", "Signal", "Watch", "alive", "kill", "watch"),
+    "sockets": ("Connection", "Credentials", "connect", "socket_pair"),
     "status": ("ExitStatus",),
 }
 _OPEN = {"signals"}

@@ -1,0 +1,42 @@
+"""A socket that is owned: a descriptor with the calls for it."""
+
+from __future__ import annotations
+
+from _socket import MSG_DONTWAIT, MSG_NOSIGNAL
+from _socket import socket as Calls
+
+from hornpipe.fd import Descriptor, above_stdio
+
+NO_WAIT = MSG_DONTWAIT | MSG_NOSIGNAL
+"""For every send and receive. The descriptor itself stays in blocking mode, since a child that gets it for its
+stdin shares the mode (gotcha:P5); and a peer that has gone is an error and no PIPE."""
+
+
+class Socket(Descriptor):
+    """One socket, close-on-exec, above 2."""
+
+    __slots__ = ("calls",)
+
+    def __init__(self, calls: Calls) -> None:
+        if calls.fileno() <= 2:
+            family, kind, protocol = calls.family, calls.type, calls.proto
+            calls = Calls(family, kind, protocol, fileno=above_stdio(calls.detach()))
+        if calls.gettimeout() is not None:
+            calls.setblocking(True)  # somebody's socket.setdefaulttimeout() is no rule for us
+        super().__init__(calls.fileno())
+        self.calls = calls
+        """The system calls on it, as the socket module has them."""
+
+    def close(self) -> None:
+        """Close it; closing twice does nothing."""
+        self.calls.detach()  # two owners would close it twice, and the second time somebody else's
+        super().close()
+
+    def detach(self) -> int:
+        """Give the number away, open."""
+        self.calls.detach()
+        return super().detach()
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            self.close()
