@@ -15,6 +15,7 @@ from typing import Any, NoReturn, Self
 
 from hornpipe import image, reaper, reexec, supervision, wait
 from hornpipe._native import spawn as _spawn
+from hornpipe._native import wait as _wait
 from hornpipe.deadline import NEVER, after, check_timeout
 from hornpipe.errors import spawn_error
 from hornpipe.fd import Descriptor, above_stdio, pipe
@@ -211,6 +212,7 @@ def daemonize(
     stays = {*kept, telling.fileno(), final.fileno()} | ({held.fileno()} if held is not None else set())
     for each in opened:
         each.detach() if each.fileno() in stays else each.close()
+    _wait.abandon()  # its pipe is among what is closed; the next wait makes another
     _spawn.close_all_but(stays)
     if held is not None:
         held.write()
@@ -286,6 +288,7 @@ def _leave_session(telling: Descriptor) -> None:
     try:
         ended = _pidfd(daemon)
         # Nothing of the caller's may be held open here, least of all the lock of a daemon that has died.
+        _wait.abandon()
         _spawn.close_all_but({telling.fileno()} | ({ended} if ended is not None else set()))
         for number in (0, 1, 2):
             with contextlib.suppress(OSError):
