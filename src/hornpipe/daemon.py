@@ -242,9 +242,7 @@ def _stay_in_front(
     os.umask(umask)
     os.fchdir(folder)
     # There only when HUP came before ready(): the starter still shows what goes to stderr.
-    final, starter = (
-        Descriptor(fd) if fd is not None else None for fd in map(image.kept_descriptors().get, (_STDERR, _STARTER))
-    )
+    final, starter = (None if fd is None else Descriptor(fd) for fd in (image.claim(_STDERR), image.claim(_STARTER)))
     for target, number in ((out, 1), (err, 2)):
         if target is not None and (number == 1 or starter is None):
             os.dup2(target, number)

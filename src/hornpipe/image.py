@@ -99,6 +99,13 @@ def kept_descriptors() -> dict[str, int]:
     return dict(_kept) if rehearsal is not None or restarted() else {}
 
 
+def claim(name: str) -> int | None:
+    """One of them, once: whoever gets the number closes it, and then it may be somebody else's."""
+    fd = kept_descriptors().get(name)
+    _kept.pop(name, None)
+    return fd
+
+
 def to_keep() -> dict[str, int]:
     """What a restart hands over now: what is still open of all that is to be kept."""
     found = {}

@@ -57,10 +57,12 @@ class PidFile:
         """
         name = f"hornpipe: pidfile {self.path}"
         image.keep(name, self)
-        left = image.kept_descriptors().get(name)
-        if left is not None and _same(left, self.path):
+        left = image.claim(name)
+        if left is not None:
             self._lock = Descriptor(left)
-            return
+            if _same(left, self.path):
+                return
+            self.close()  # somebody has removed the file: whoever looks for us looks at another one
         while True:
             opened = Descriptor(
                 above_stdio(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644))

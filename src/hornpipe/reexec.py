@@ -9,6 +9,7 @@ the exec until the new program has a handler for it: one that comes in between w
 from __future__ import annotations
 
 import _thread
+import atexit
 import fcntl
 import gc
 import io
@@ -17,19 +18,19 @@ import signal
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NoReturn
 
 from hornpipe import image, reaper, supervision
 from hornpipe._native import signals as _signals
 from hornpipe.command import Command, cmd
 from hornpipe.deadline import after, check_timeout
-from hornpipe.errors import CommandTimeout
 from hornpipe.fd import Descriptor, nonblocking, pipe
 from hornpipe.job import NULL
 from hornpipe.locks import HasFileno
 from hornpipe.signals import SIG, Signal, Unwound
 from hornpipe.signals.dispositions import check_main_thread
+from hornpipe.signals.watching import send_back
 
 _UP = b"\0up\0"
 """What a rehearsal says when it has come up; no text has it."""
@@ -69,11 +70,7 @@ def restart_on_hup(
         os.fstat(thing if isinstance(thing, int) else thing.fileno())
         image.keep(name, thing)
     SIG["HUP"] = Restart(check, timeout)
-    if image.restarted():
-        for pid in image.children:
-            reaper.adopt(pid)
-        image.children.clear()
-    _open_hup()
+    _take_over()
 
 
 def on_hup(reload: Callable[[], object]) -> None:
@@ -102,11 +99,14 @@ def on_hup(reload: Callable[[], object]) -> None:
             supervision.notify(READY=1)
 
     SIG["HUP"] = read_again
-    _open_hup()
+    _take_over()
 
 
-def _open_hup() -> None:
+def _take_over() -> None:
+    """After a restart: the children of the image before are reaped when they end, and HUP can come."""
     if image.restarted():
+        while image.children:
+            reaper.adopt(image.children.pop())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
 
 
@@ -158,11 +158,17 @@ class Restart:
         self._owner = os.getpid()
         self._rehearsal: _Rehearsal | None = None
         self._again = False
+        atexit.register(self._retire)
+
+    def _retire(self) -> None:
+        self._owner = 0
 
     def __call__(self, sig: Signal) -> None:
         """Somebody wants a restart, or there is news of the rehearsal."""
-        if os.getpid() != self._owner:
-            return  # a worker: its parent's business
+        # A worker's HUP is its parent's business. Who has been told to end (unwind), or has ended but for what
+        # atexit does, is not brought back to life.
+        if os.getpid() != self._owner or _signals.told_to_die():
+            return
         if self._rehearsal is None:
             self._begin()
         elif sig.raw_code not in _POLLED:
@@ -172,9 +178,10 @@ class Restart:
 
     def _begin(self) -> None:
         _tell_reloading()
+        if self._check is False:
+            self._stay(become_again())
+            return
         try:
-            if self._check is False:
-                become_again()
             self._rehearsal = _Rehearsal(self._check, self._timeout)
         except OSError as error:
             self._stay(str(error))
@@ -182,13 +189,7 @@ class Restart:
     def _judge(self, rehearsal: _Rehearsal) -> None:
         self._rehearsal = None
         again, self._again = self._again, False
-        reason = rehearsal.end()
-        if reason is None:
-            try:
-                become_again()
-            except OSError as error:
-                reason = str(error)
-        self._stay(reason)
+        self._stay(rehearsal.end() or become_again())
         if again:
             self._begin()
 
@@ -242,14 +243,14 @@ class _Rehearsal:
     def end(self) -> str | None:
         """End it, once it is over: why the program cannot be restarted, ``None`` if it can."""
         self._told.close()
-        try:
-            status = self._process.wait(1.0)
-            reason = "the rehearsal ended before it had come up" if status else f"the rehearsal failed: {status}"
-        except CommandTimeout:
-            status, reason = None, f"the rehearsal had not come up within {self._timeout:g} s"
-        except TimeoutError:
-            status, reason = None, "the rehearsal closed its standard error, and went on"
+        status = self._process.wait_until(after(1.0))
+        if self._process.expired:
+            reason = f"the rehearsal had not come up within {self._timeout:g} s"
+        elif status is None:
             self._process.terminate(0)
+            reason = "the rehearsal closed its standard error, and went on"
+        else:
+            reason = "the rehearsal ended before it had come up" if status else f"the rehearsal failed: {status}"
         if self._came_up() if self._must_come_up else status:
             return None
         words = self._words.decode(errors="backslashreplace").strip()
@@ -274,26 +275,30 @@ def _rehearsed(telling: int) -> Command[str]:
 # --- the exec ---
 
 
-def become_again() -> NoReturn:
-    """Execute this program again (execve(2)); ``OSError``, and everything as it was, when that fails."""
+def become_again() -> str:
+    """Execute this program again (execve(2)). If that fails everything is as it was, and the reason is returned."""
     arguments = _same_again()
     _flush()
-    with ExitStack() as undoing:
-        undoing.enter_context(_mask(signal.valid_signals()))
+    with _mask(signal.valid_signals()):
         # Signals that have been taken down and not been handled yet would be lost with us: Python calls their
         # handlers now, in the order of their numbers, HUP first. One of them may raise, and we stay.
         _thread.interrupt_main(signal.SIGHUP)
         signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        descriptors = image.to_keep()
-        facts = [f"pid {os.getpid()}", *(f"child {pid}" for pid in reaper.children())]
-        environment = _environment(descriptors, facts)
-        undoing.enter_context(_only_these_stay_open({*descriptors.values()}))
-        undoing.enter_context(_started_directory())
-        undoing.enter_context(_no_timers())
-        undoing.enter_context(_default_dispositions())
-        # Whatever else came since they were blocked meets the default here, as it would a moment later.
-        undoing.enter_context(_mask([signal.SIGHUP]))
-        os.execve(arguments[0], arguments, environment)
+        try:
+            _exec(arguments)
+        except OSError as error:
+            return f"the exec failed: {error}"
+
+
+def _exec(arguments: list[str]) -> NoReturn:
+    descriptors = image.to_keep()
+    facts = [f"pid {os.getpid()}", *(f"child {pid}" for pid in reaper.children())]
+    environment = _environment(descriptors, facts)
+    with _only_these_stay_open({*descriptors.values()}), _started_directory(), _no_timers(), _default_dispositions():
+        send_back()
+        # Whatever has come since all were blocked meets the default here, as it would a moment later.
+        with _mask([signal.SIGHUP]):
+            os.execve(arguments[0], arguments, environment)
 
 
 @contextmanager
@@ -328,16 +333,15 @@ def _only_these_stay_open(kept: set[int]) -> Iterator[None]:
     try:
         for name in os.listdir("/proc/self/fd"):
             fd = int(name)
-            try:
+            with suppress(OSError):  # the descriptor of the listing itself
                 if fd > 2 and os.get_inheritable(fd) != (fd in kept):
                     os.set_inheritable(fd, fd in kept)
                     changed.append(fd)
-            except OSError:
-                pass  # the descriptor of the listing itself
         yield
     finally:
         for fd in changed:
-            os.set_inheritable(fd, fd not in kept)
+            with suppress(OSError):  # closed by another thread meanwhile
+                os.set_inheritable(fd, fd not in kept)
 
 
 @contextmanager

@@ -222,6 +222,11 @@ def end_watch(number: int) -> bool:
         return False
 
 
+def has_handler(number: int) -> bool:
+    """Whether a handler gets this signal, beside those who watch it."""
+    return number in _armed
+
+
 # --- handlers that somebody replaced behind our back ---
 
 

@@ -129,6 +129,12 @@ class Watch:
         names = ", ".join(map(signal_name, self._numbers))
         return f"<Watch of {names}{', closed' if self._closed else ''}>"
 
+    def _send_back(self) -> None:
+        # Without the lock, which the main thread may hold where a handler interrupted it: the ring can bear it.
+        while (taken := _signals.take(self._ring, Signal)) is not None:
+            if not dispositions.has_handler(taken.number):
+                taken.send_again()
+
     def _renew_in_child(self) -> None:
         """A pipe of the child's own behind the same numbers: the parent's must not be woken by us."""
         self._lock = threading.RLock()
@@ -163,6 +169,12 @@ def abandon() -> None:
     for opened in list(_open):
         opened._abandon()
     _open.clear()
+
+
+def send_back() -> None:
+    """Send again what no watch has handed out and no handler got: for who blocks all signals and will not be here."""
+    for opened in list(_open):
+        opened._send_back()
 
 
 def _renew_in_child() -> None:
