@@ -22,7 +22,7 @@ import pytest
 import hornpipe as hp
 from hornpipe.pidfile import running
 from hornpipe.testing.patience import wait_until
-from hornpipe.testing.processes import find_marked, look_at, wait_gone
+from hornpipe.testing.processes import find_marked, look_at, read_proc, wait_gone
 
 PATIENCE = 20.0
 SOAK = bool(os.environ.get("HORNPIPE_SOAK"))
@@ -422,9 +422,8 @@ rest()
 hp.restart_on_hup(check=False)
 hp.SIG["USR1"] = lambda sig: say(worker=os.getpid() != parent)
 parent = os.getpid()
-worker = os.fork()
-if worker:
-    say(worker=worker)
+if not os.fork():
+    say(worker=os.getpid())
 rest()
 """
         with started(sys.executable, write(source)) as program:
@@ -462,9 +461,10 @@ def ask(port: int) -> str:
 def ports_of(pid: int) -> list[int]:
     """The ports on which it listens, as the kernel has it."""
     inodes = set()
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(OSError):
-            inodes.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                inodes.add(os.readlink(f"/proc/{pid}/fd/{name}"))
     with open("/proc/net/tcp") as table:
         rows = [line.split() for line in table][1:]
     return [int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes]
@@ -514,10 +514,8 @@ class TestTheRehearsal:
             port = port_of(program.pid)
             write(flexible(2, before="b = socket.create_server(('127.0.0.1', 0)); b.accept()"))
             program.hup()
-            (slow,) = wait_until(lambda: rehearsals(program), PATIENCE, "the rehearsal")
-            wait_until(lambda: len(ports_of(slow)) == 2, PATIENCE, "its set-up")
+            gate = wait_until(lambda: gate_of(program, port), PATIENCE, "the rehearsal's set-up")
             assert ask(port) == "generation 1"
-            gate = next(each for each in ports_of(slow) if each != port)
             # The one that is started for good waits at its gate too.
             with socket.create_connection(("127.0.0.1", gate)):
                 gate = wait_until(lambda: next((p for p in ports_of(program.pid) if p != port), None), PATIENCE, "exec")
@@ -533,12 +531,10 @@ class TestTheRehearsal:
             port = port_of(program.pid)
             write(flexible(2, before="b = socket.create_server(('127.0.0.1', 0)); b.accept(); sys.exit(5)"))
             program.hup()
-            (slow,) = wait_until(lambda: rehearsals(program), PATIENCE, "the rehearsal")
-            wait_until(lambda: len(ports_of(slow)) == 2, PATIENCE, "its set-up")
+            gate = wait_until(lambda: gate_of(program, port), PATIENCE, "the rehearsal's set-up")
             write(flexible(3))
             program.hup()
             assert ask(port) == "generation 1"  # after this connection the handler has run
-            gate = next(each for each in ports_of(slow) if each != port)
             with socket.create_connection(("127.0.0.1", gate)):
                 assert program.says() == {"pid": program.pid, "generation": 3}
 
@@ -601,11 +597,17 @@ rest()
             assert ask(port) == "generation 1"
 
 
+def gate_of(program: Program, port: int) -> int | None:
+    """The other port on which a rehearsal listens."""
+    ports = {each for pid in rehearsals(program) for each in ports_of(pid)}
+    return next(iter(ports - {port}), None)
+
+
 def rehearsals(program: Program) -> list[int]:
     """The processes that run the same command line beside it."""
-    mine = Path(f"/proc/{program.pid}/cmdline").read_bytes()
+    mine = read_proc(program.pid, "cmdline")
     found = find_marked(os.fsdecode(mine.split(b"\0")[1]))
-    return [pid for pid in found if pid != program.pid and Path(f"/proc/{pid}/cmdline").read_bytes() == mine]
+    return [pid for pid in found if pid != program.pid and read_proc(pid, "cmdline") == mine]
 
 
 class TestAFailingExec:
