@@ -25,9 +25,13 @@ from hornpipe.expect.pty_spawn import spawn
 from hornpipe.expect.run import run, runu
 
 spawnu = spawn
+"""An old name, from the time when text was the exception."""
+PY3 = True
+"""What programs of that time ask."""
 
 __all__ = [
     "EOF",
+    "PY3",
     "TIMEOUT",
     "ExceptionPexpect",
     "Patterns",

@@ -1,0 +1,253 @@
+"""The matcher, without any transport: against a plain oracle, in any chunking, and what it costs."""
+
+from __future__ import annotations
+
+import re
+import time
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from hornpipe.expect.analysis import INFINITE, reach_of
+from hornpipe.expect.exceptions import EOF, TIMEOUT
+from hornpipe.expect.matcher import Patterns, Stream
+
+Result = tuple[int, Any, Any] | None
+
+# Few characters, so that patterns meet their matches, their beginnings and each other.
+TEXT = st.text("ab\n ", max_size=40)
+LITERAL = st.text("ab\n ", min_size=1, max_size=4)
+REGEX = st.recursive(
+    st.sampled_from(
+        ["a", "b", "\n", " ", ".", "[ab]", "[^a]", r"\s", r"\w", r"\S", "ab", "$", "^", r"\b", r"\B", r"\A", r"\Z"]
+        + ["(?=b)", "(?!a)", "(?<=a)", "(?<!b)", "(?<=a )", "(?m:^)", "(?m:$)", "(?s:.)", "(?i:A)", "(?=a\n)"]
+    ),
+    lambda inner: st.one_of(
+        st.tuples(inner, inner).map("".join),
+        st.tuples(inner, inner).map(lambda pair: f"(?:{pair[0]}|{pair[1]})"),
+        st.tuples(inner, st.sampled_from(["*", "+", "?", "{1,2}", "*?", "{2,3}?", "++"])).map(
+            lambda pair: f"(?:{pair[0]}){pair[1]}"
+        ),
+        inner.map(lambda part: f"(?:({part})|c)"),
+        inner.map(lambda part: f"(?={part})"),
+    ),
+    max_leaves=6,
+)
+
+
+def compiled(source: str, flags: int = 0) -> re.Pattern[str]:
+    return re.compile(source, flags)
+
+
+def pieces(text: str, cuts: list[int]) -> list[str]:
+    places = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
+    return [text[start:end] for start, end in zip(places, places[1:], strict=False)]
+
+
+def fed(patterns: list[Any], chunks: list[str]) -> list[Result]:
+    """What the matcher says after each chunk, until it has found something."""
+    stream = Stream("")
+    stream.begin(Patterns(patterns), None)
+    said: list[Result] = [stream.search()]
+    for chunk in chunks:
+        if said[-1] is not None:
+            break
+        stream.feed(chunk)
+        said.append(stream.search())
+    return said
+
+
+def oracle(patterns: list[Any], chunks: list[str], seen: str = "") -> list[Result]:
+    """The same by looking at everything each time."""
+    said: list[Result] = []
+    for chunk in ["", *chunks]:
+        seen += chunk
+        found = []
+        for index, pattern in enumerate(patterns):
+            if isinstance(pattern, str):
+                at = seen.find(pattern)
+                if at >= 0:
+                    found.append((at, index, at + len(pattern)))
+            else:
+                match = pattern.search(seen)
+                if match:
+                    found.append((match.start(), index, match.end()))
+        if found:
+            start, index, end = min(found, key=lambda entry: entry[:2])
+            return [*said, (index, seen[:start], seen[start:end])]
+        said.append(None)
+    return said
+
+
+CUTS = st.lists(st.integers(0, 40), max_size=12)
+PATTERNS = st.lists(st.one_of(LITERAL, REGEX.map(compiled), REGEX.map(lambda r: compiled(r, re.DOTALL))), max_size=3)
+
+
+@given(PATTERNS, TEXT, CUTS)
+@example([re.compile("(?m:^)a")], "b\n\na", [3])
+@example([re.compile("b$")], "bab", [1, 2])
+@example([re.compile("a.*b", re.DOTALL)], "  \na\n\n\n\nb", [4, 5, 6, 7])
+def test_nothing_is_missed_and_nothing_invented_by_not_looking_again(patterns, text, cuts):
+    """gotcha:TTY11, gotcha:TTY12: the same as by looking at everything after each chunk."""
+    chunks = pieces(text, cuts)
+    assert fed(patterns, chunks) == oracle(patterns, chunks)
+
+
+@given(st.lists(LITERAL, min_size=1, max_size=3), TEXT, CUTS)
+def test_any_chunking_gives_the_same_where_a_match_cannot_grow(patterns, text, cuts):
+    """gotcha:TTY11: the earliest match wins, provided that no other one ends before it has come."""
+    ends = sorted(
+        (at + len(pattern), at, index)
+        for index, pattern in enumerate(patterns)
+        for at in [text.find(pattern)]
+        if at >= 0
+    )
+    whole = fed(patterns, [text])[-1]
+    if whole is not None:
+        index, before, after = whole
+        assume(all(end >= len(before) + len(after) for end, _, _ in ends))
+    assert fed(patterns, pieces(text, cuts))[-1] == whole
+    assert fed(patterns, list(text))[-1] == whole
+
+
+@given(st.lists(LITERAL, min_size=1, max_size=2), TEXT, CUTS)
+def test_what_is_left_is_what_came_after_the_match(patterns, text, cuts):
+    stream = Stream("")
+    for chunk in pieces(text, cuts):
+        stream.feed(chunk)
+    stream.begin(Patterns(patterns), None)
+    found = stream.search()
+    if found is None:
+        assert stream.seen() == stream.rest() == text
+    else:
+        _, before, after = found
+        assert before + after + stream.rest() == text
+
+
+@given(PATTERNS, PATTERNS, TEXT, CUTS)
+def test_other_patterns_see_what_the_first_have_passed_over(first, second, text, cuts):
+    stream = Stream("")
+    chunks = pieces(text, cuts)
+    stream.begin(Patterns(first), None)
+    for chunk in chunks:
+        stream.feed(chunk)
+        if stream.search() is not None:
+            return
+    stream.begin(Patterns(second), None)
+    assert stream.search() == oracle(second, [], text)[-1]
+
+
+def test_the_earliest_wins_and_then_the_order_of_the_list():
+    """gotcha:TTY11."""
+    assert fed(["cd", "bc", "bcd"], ["abcde"])[-1] == (1, "a", "bc")
+    assert fed(["bcd", "bc"], ["abcde"])[-1] == (0, "a", "bcd")
+    assert fed([re.compile("x?b"), "bc"], ["abc"])[-1] == (0, "a", "b")
+
+
+def test_a_dollar_means_the_end_of_what_has_arrived():
+    """gotcha:TTY11: as pexpect has it."""
+    assert fed([re.compile("par$")], ["par", "tial"])[-1] == (0, "", "par")
+    assert fed([re.compile("par$")], ["partial"])[-1] is None
+
+
+def test_eof_and_timeout_are_no_text():
+    patterns = Patterns([EOF, "a", TIMEOUT])
+    assert (patterns.eof_index, patterns.timeout_index) == (0, 2)
+    assert fed([EOF, "a", TIMEOUT], ["ba"])[-1] == (1, "b", "a")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "width", "newlines", "behind"),
+    [
+        ("abc", 3, 0, 0),
+        (r"[#$] ", 2, 0, 0),
+        (r"\w+: ", INFINITE, 0, 0),
+        (r"a.*b", INFINITE, 0, 0),
+        (r"(?s)a.*b", INFINITE, INFINITE, 0),
+        (r"[^a]+", INFINITE, INFINITE, 0),
+        (r"[^a\n]+", INFINITE, 0, 0),
+        (r"a{2,5}(?=bc)", 7, 0, 0),
+        (r"(?<=abc)d$", 3, 1, 3),
+        (r"(ab|c)\1", 4, 0, 0),
+        ("(x)?(?(1)a|bc)", 3, 0, 0),
+        (r"\r?\n", 2, 1, 0),
+        (r"(?s:.)\D", 2, 2, 0),
+    ],
+)
+def test_how_far_a_pattern_can_see(pattern, width, newlines, behind):
+    found = reach_of(re.compile(pattern))
+    assert (found.width, found.newlines, found.behind) == (width, newlines, behind)
+
+
+# --- cost ---
+
+CHUNK = (b"x" * 78 + b"\r\n") * 800  # 64000 bytes
+
+
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        [b"prompt> "],
+        [re.compile(rb"[#$] ", re.DOTALL)],
+        [re.compile(rb"\w+@[^\n]*> $")],
+        [re.compile(rb"START.*END", re.DOTALL)],
+        [re.compile(rb"login:"), re.compile(rb"(?i)password: $"), re.compile(rb"\d+ items"), b"# "],
+    ],
+    ids=["literal", "regex", "a line", "unbounded with a beginning", "three regexes and a literal"],
+)
+def test_cost_grows_with_the_output_and_memory_does_not(patterns):
+    """gotcha:TTY12: ten times as much takes ten times as long, and with a limit nothing piles up."""
+
+    def seconds(count: int) -> float:
+        stream = Stream(b"", limit=1000)
+        stream.begin(Patterns(patterns), None)
+        began = time.process_time()
+        for _ in range(count):
+            stream.feed(CHUNK)
+            assert stream.search() is None
+        return time.process_time() - began
+
+    seconds(2)
+    few = min(seconds(20) for _ in range(3))
+    assert seconds(200) < 10 * few * 3
+    tracemalloc.start()
+    try:
+        seconds(20)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_pattern_without_bounds_is_not_tried_at_each_chunk():
+    """gotcha:TTY12: while data keeps coming, it looks at everything whenever that has grown by a half."""
+    stream = Stream(b"")
+    stream.begin(Patterns([re.compile(rb"START.*END", re.DOTALL)]), None)
+    stream.feed(b"START")
+    looks = 0
+    for _ in range(400):
+        stream.feed(CHUNK)
+        if not stream.deferrable:
+            looks += 1
+            assert stream.search() is None
+    assert looks < 30
+    stream.feed(b"END")
+    found = stream.search()
+    assert found is not None
+    assert (found[0], len(found[1]), len(found[2])) == (0, 0, 400 * len(CHUNK) + 8)
+
+
+def test_a_search_window_bounds_how_far_back_a_match_may_begin():
+    stream = Stream("")
+    stream.feed("abcdef")
+    stream.begin(Patterns(["abc"]), 4)
+    assert stream.search() is None
+    stream.begin(Patterns(["cde"]), 4)
+    assert stream.search() == (0, "ab", "cde")
+    # However much comes at once, nothing of it is passed over.
+    stream.begin(Patterns(["gh"]), 1)
+    assert stream.search() is None
+    stream.feed("gh" + "x" * 100)
+    assert stream.search() == (0, "f", "gh")
