@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from _socket import AF_INET, AF_INET6, AF_UNIX, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, inet_pton
+from _socket import AF_INET, AF_INET6, AF_UNIX, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, if_indextoname, inet_pton
 from typing import Any, NamedTuple
 
 INTERNET = {"tcp": SOCK_STREAM, "udp": SOCK_DGRAM}
@@ -103,6 +103,8 @@ class Address(NamedTuple):
         if scheme in UNIX:
             return cls(scheme, path=os.fsdecode(name)) if name else None
         host = name[0].removeprefix("::ffff:") if "." in name[0] else name[0]  # gotcha:SO6: a dual-stack listener's
+        if len(name) == 4 and name[3]:
+            host = f"{host.partition('%')[0]}%{_interface_name(name[3])}"
         return cls(scheme, host, str(name[1]))
 
     def __str__(self) -> str:
@@ -160,6 +162,13 @@ class Address(NamedTuple):
     def unix_name(self) -> bytes:
         """What goes to bind(2) and connect(2)."""
         return os.fsencode(self.path)
+
+
+def _interface_name(number: int) -> str:
+    try:
+        return if_indextoname(number)
+    except OSError:  # it has gone meanwhile
+        return str(number)
 
 
 def is_ipv4(host: str) -> bool:

@@ -167,7 +167,9 @@ class _Race:
             socket.close()
             raise
         except OSError as error:
-            result = error.errno or errno.EINVAL
+            self._failed.append((place, error))
+            socket.close()
+            return None
         if result == errno.EINPROGRESS:
             self._running[socket.fileno()] = attempt
             return None

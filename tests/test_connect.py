@@ -1,0 +1,382 @@
+"""Connecting: several addresses, one deadline, TLS, and errors that say what was tried."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import hornpipe as hp
+from hornpipe.testing import hostile
+from hornpipe.testing.patience import wait_until
+
+InANetwork = Callable[..., str]
+
+# The name has a black hole as its first address: a listener with a full queue answers no SYN.
+HOSTS = 'printf "::1 both.test\\n127.0.0.1 both.test\\n" > "$0/hosts" && mount --bind "$0/hosts" /etc/hosts'
+FULL = """
+def full(family, host):
+    listener = socket.socket(family)
+    listener.bind((host, 0))
+    listener.listen(0)
+    clients = []
+    while True:
+        client = socket.socket(family)
+        client.settimeout(0.1)
+        clients.append(client)
+        try:
+            client.connect(listener.getsockname())
+        except TimeoutError:
+            return listener, clients
+hole = full(socket.AF_INET6, "::1")
+port = hole[0].getsockname()[1]
+"""
+
+
+class TestSeveralAddresses:
+    def test_one_that_never_answers_costs_a_quarter_of_a_second(self, in_a_network: InANetwork) -> None:
+        """gotcha:SO4"""
+        source = (
+            FULL
+            + """
+open_one = socket.create_server(("127.0.0.1", port))
+begun = time.monotonic()
+connection = hp.connect(f"tcp://both.test:{port}", timeout=5)
+print(0.25 <= took(begun) < 0.4, connection.peer.host)
+# The loser is not left half open.
+print([name for name in os.listdir("/proc/self/fd")].count(str(connection.fileno() - 1)))
+"""
+        )
+        seen = in_a_network(source, setup=HOSTS).split()
+        assert seen[:2] == ["True", "127.0.0.1"]
+
+    def test_one_that_refuses_costs_nothing(self, in_a_network: InANetwork) -> None:
+        """gotcha:SO4"""
+        source = """
+open_one = socket.create_server(("127.0.0.1", 0))
+port = open_one.getsockname()[1]
+begun = time.monotonic()
+connection = hp.connect(f"tcp://both.test:{port}", timeout=5)
+print(took(begun) < 0.2, connection.peer)
+"""
+        assert in_a_network(source, setup=HOSTS).startswith("True tcp://127.0.0.1:")
+
+    def test_the_error_tells_of_each(self, in_a_network: InANetwork) -> None:
+        """gotcha:SO4"""
+        source = """
+for text in ("tcp://both.test:9",):
+    try:
+        hp.connect(text, timeout=5)
+    except ConnectionRefusedError as error:
+        print(error)
+"""
+        assert in_a_network(source, setup=HOSTS) == (
+            "[Errno 111] no connection to tcp://both.test:9: ::1: Connection refused; 127.0.0.1: Connection refused\n"
+        )
+
+    def test_the_deadline_is_one_for_all_and_tells_of_each(self, in_a_network: InANetwork) -> None:
+        """gotcha:SO4"""
+        source = (
+            FULL
+            + """
+begun = time.monotonic()
+try:
+    hp.connect(f"tcp://both.test:{port}", timeout=0.5)
+except TimeoutError as error:
+    print(error)
+print(took(begun) < 0.55)
+begun = time.monotonic()
+try:
+    hp.connect(f"tcp://both.test:{port}", timeout=0)
+except TimeoutError as error:
+    print(took(begun) < 0.05)
+"""
+        )
+        said, in_time, at_once = in_a_network(source, setup=HOSTS).splitlines()
+        assert said.startswith("no connection to tcp://both.test:")
+        assert said.endswith("within 0.5 s: 127.0.0.1: Connection refused; ::1: no answer")
+        assert (in_time, at_once) == ("True", "True")
+
+    def test_the_look_up_counts(self, in_a_network: InANetwork) -> None:
+        """gotcha:SO5"""
+        source = """
+silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+silent.bind(("127.0.0.53", 53))
+begun = time.monotonic()
+try:
+    hp.connect("tcp://nobody.test:80", timeout=0.3)
+except TimeoutError as error:
+    print(took(begun) < 0.35, error)
+"""
+        assert in_a_network(source) == "True time ran out while looking up 'nobody.test'\n"
+
+    def test_a_link_local_address_is_reached_by_its_scope(self, in_a_network: InANetwork) -> None:
+        """gotcha:SO6"""
+        source = """
+server = socket.create_server(("fe80::1", 0, 0, socket.if_nametoindex("lo")), family=socket.AF_INET6)
+print(hp.connect(f"tcp://[fe80::1%lo]:{server.getsockname()[1]}", timeout=5).peer.host)
+"""
+        setup = "ip addr add fe80::1/64 dev lo nodad"
+        assert in_a_network(source, setup=setup) == "fe80::1%lo\n"
+
+
+class TestErrors:
+    def test_nobody_there_is_a_refusal(self) -> None:
+        with pytest.raises(ConnectionRefusedError, match="no connection to tcp://127.0.0.1:1: Connection refused"):
+            hp.connect("tcp://127.0.0.1:1", timeout=5)
+
+    def test_no_name_is_not_a_dead_name(self, tmp_path: Path) -> None:
+        """gotcha:SO7"""
+        path = tmp_path / "name"
+        with pytest.raises(FileNotFoundError, match=f"no connection to unix://{path}"):
+            hp.connect(f"unix://{path}")
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(path))
+        with pytest.raises(ConnectionRefusedError, match="the name is there, and nobody listens"):
+            hp.connect(f"unix://{path}")
+
+    @pytest.mark.skipif(os.getuid() != 0, reason="needs to become somebody else")
+    def test_a_name_that_may_not_be_written_to_is_told(self, tmp_path: Path) -> None:
+        """gotcha:SO8"""
+        path = Path("/tmp") / f"hornpipe-{os.getpid()}"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            listener.listen()
+            path.chmod(0o700)
+
+            def try_it() -> str:
+                os.setuid(65534)
+                try:
+                    hp.connect(f"unix://{path}")
+                except PermissionError as error:
+                    return str(error)
+                return ""
+
+            said = hp.fn(try_it).call()
+            path.unlink()
+        assert said == f"[Errno 13] no connection to unix://{path}: Permission denied"
+
+    def test_a_full_unix_queue_is_waited_for(self, tmp_path: Path) -> None:
+        """gotcha:SO11"""
+        path = tmp_path / "name"
+        with hostile.never_accepting(path) as peer:
+            begun = time.monotonic()
+            with pytest.raises(TimeoutError, match="its queue is full"):
+                hp.connect(peer.url, timeout=0.2)
+            assert 0.2 <= time.monotonic() - begun < 0.4
+
+    def test_room_in_a_full_unix_queue_is_taken(self, tmp_path: Path) -> None:
+        """gotcha:SO11"""
+        path = tmp_path / "name"
+        with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+            listener.bind(str(path))
+            listener.listen(0)
+            first.connect(str(path))
+            made: list[hp.Connection[str]] = []
+            thread = threading.Thread(target=lambda: made.append(hp.connect(f"unix://{path}", timeout=10)))
+            thread.start()
+            listener.accept()[0].close()
+            thread.join()
+            made[0].close()
+
+    def test_nobody_connects_to_himself(self) -> None:
+        """gotcha:SO11"""
+        with socket.socket() as holder:
+            holder.bind(("127.0.0.1", 0))
+            port = holder.getsockname()[1]
+        address = f"tcp://127.0.0.1:{port}"
+        with pytest.raises(ConnectionRefusedError):
+            hp.connect(address, local=address, timeout=5)
+
+    @pytest.mark.parametrize(
+        ("arguments", "options", "complaint"),
+        [
+            (("udp://127.0.0.1:1",), {}, "open_datagram"),
+            (("tcp://:1",), {}, "has no host"),
+            (("tcp://127.0.0.1:1",), {"local": "udp://127.0.0.1:0"}, "local="),
+            (("unix:///tmp/x",), {"tls": True}, "server_name"),
+            (("tcp://127.0.0.1:1",), {"timeout": -1}, "timeout"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, arguments: tuple[str], options: dict[str, object], complaint: str) -> None:
+        with pytest.raises(ValueError, match=complaint):
+            hp.connect(*arguments, **options)
+
+    def test_a_local_address_of_another_family_is_told(self) -> None:
+        with pytest.raises(OSError, match="another family"):
+            hp.connect("tcp://127.0.0.1:1", local="tcp://[::1]:0", timeout=5)
+
+
+def test_the_local_address_is_where_it_comes_from() -> None:
+    """perlipc:N17"""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = "tcp://{}:{}".format(*listener.getsockname())
+        with hp.connect(url, local="tcp://127.0.0.2:0", timeout=5) as connection:
+            taken, (host, port) = listener.accept()
+            taken.close()
+            assert connection.local == hp.Address("tcp", host, str(port))
+            assert (host, str(connection.peer)) == ("127.0.0.2", url)
+
+
+def test_small_packets_leave_at_once_and_the_dead_are_noticed() -> None:
+    with hostile.silent_server() as peer, hp.connect(peer.url, timeout=5) as connection:
+        assert connection.nodelay
+        connection.nodelay = False
+        assert not connection.nodelay
+        connection.keep_alive(idle=7)
+        with socket.socket(fileno=os.dup(connection.fileno())) as same:
+            assert same.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert same.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 7
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix", "abstract"])
+def test_perl_s_server_is_talked_to(kind: str, tmp_path: Path) -> None:
+    """perlipc:N4, perlipc:N8, perlipc:N9"""
+    if kind == "tcp":
+        make = 'IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1")'
+        where = '"tcp://127.0.0.1:" . $s->sockport'
+    else:
+        name = str(tmp_path / "catsock") if kind == "unix" else f"\0hornpipe-{os.getpid()}"
+        shown = name.replace("\0", "@")
+        make = f'IO::Socket::UNIX->new(Listen => 1, Local => "{name}")'.replace("\0", "\\0")
+        where = f'"unix://{shown}"'.replace("@", "\\@")
+    program = f"""
+use IO::Socket; $| = 1; my $s = {make} or die $!; print {where}, "\\n";
+my $c = $s->accept; my $line = <$c>; print $c "you said $line"; print $c "bye\\015\\012"; close $c;
+"""
+    with hp.cmd("perl", "-e", program, timeout=20).lines() as perl:
+        with hp.connect(next(perl), timeout=10) as connection:
+            print("hello", file=connection)
+            assert connection.readlines() == ["you said hello\n", "bye\n"]
+        assert list(perl) == []
+
+
+# --- TLS ---
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", "/CN=here.test", "-addext", "subjectAltName=DNS:here.test",
+         "-keyout", folder / "key", "-out", folder / "cert"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def tls_server(certificate: Path) -> Iterator[int]:
+    """OpenSSL's own server, which sends every line back reversed."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = hp.cmd(
+        "openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", str(certificate / "cert"),
+        "-key", str(certificate / "key"), "-rev", "-quiet", stdout=hp.NULL, stderr=hp.NULL, timeout=60,
+    ).start()  # fmt: skip
+    with server:
+        wait_until(lambda: reachable(port), timeout=10)
+        yield port
+        server.terminate(5)
+
+
+def reachable(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class TestTLS:
+    def context(self, certificate: Path) -> object:
+        import ssl
+
+        return ssl.create_default_context(cafile=str(certificate / "cert"))
+
+    def test_openssl_s_server_is_talked_to(self, certificate: Path, tls_server: int) -> None:
+        """perlipc:N9"""
+        with hp.connect(
+            f"tcp://127.0.0.1:{tls_server}", tls=self.context(certificate), server_name="here.test", timeout=10
+        ) as connection:
+            for word in ("stressed", "draw " * 1000):
+                print(word, file=connection)
+                assert connection.readline() == word[::-1] + "\n"
+            assert connection.tls.version() == "TLSv1.3"
+            with pytest.raises(TimeoutError):
+                connection.readline(timeout=0.05)
+
+    def test_a_certificate_of_nobody_s_is_refused(self, tls_server: int) -> None:
+        import ssl
+
+        with pytest.raises(ssl.SSLCertVerificationError) as caught:
+            hp.connect(f"tcp://127.0.0.1:{tls_server}", tls=True, server_name="here.test", timeout=10)
+        assert f"while connecting to tcp://127.0.0.1:{tls_server} as 'here.test'" in caught.value.__notes__
+
+    def test_a_certificate_of_another_name_is_refused(self, certificate: Path, tls_server: int) -> None:
+        import ssl
+
+        with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
+            hp.connect(f"tcp://127.0.0.1:{tls_server}", tls=self.context(certificate), timeout=10)
+
+    def test_a_handshake_that_never_ends_costs_the_timeout(self) -> None:
+        """gotcha:SO4: one deadline for all."""
+        with hostile.silent_server() as peer:
+            begun = time.monotonic()
+            with pytest.raises(TimeoutError, match="TLS handshake"):
+                hp.connect(peer.url, tls=True, timeout=0.2)
+            assert time.monotonic() - begun < 0.5
+
+    def test_an_end_without_a_farewell_is_no_end(self, certificate: Path) -> None:
+        """Whoever cuts the wire must not be taken for the server's last word."""
+        import ssl
+
+        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        server.load_cert_chain(certificate / "cert", certificate / "key")
+
+        def behaviour(peer: hostile.Peer, connection: socket.socket) -> None:
+            encrypted = server.wrap_socket(connection, server_side=True, suppress_ragged_eofs=False)
+            encrypted.sendall(b"half")
+            os.close(encrypted.detach())
+
+        with (
+            hostile.serving(behaviour) as peer,
+            hp.connect(peer.url, tls=self.context(certificate), server_name="here.test", timeout=10) as connection,
+        ):
+            assert connection.read_exactly(4) == "half"
+            with pytest.raises(ConnectionAbortedError, match="cut short"):
+                connection.read()
+
+    def test_half_a_close_leaves_the_answer_to_come(self, certificate: Path) -> None:
+        """gotcha:SO13"""
+        import ssl
+
+        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        server.load_cert_chain(certificate / "cert", certificate / "key")
+
+        def behaviour(peer: hostile.Peer, connection: socket.socket) -> None:
+            encrypted = server.wrap_socket(connection, server_side=True)
+            asked = b""
+            while data := encrypted.recv(65536):
+                asked += data
+            encrypted.sendall(b"%d bytes\n" % len(asked))
+            encrypted.unwrap().close()
+
+        with (
+            hostile.serving(behaviour) as peer,
+            hp.connect(peer.url, tls=self.context(certificate), server_name="here.test", timeout=10) as connection,
+        ):
+            connection.write("x" * 1_000_000)
+            connection.shutdown()
+            assert connection.read() == "1000000 bytes\n"
+
+
+def test_errors_are_of_the_built_in_classes() -> None:
+    with pytest.raises(ConnectionRefusedError) as caught:
+        hp.connect("tcp://127.0.0.1:1", timeout=5)
+    assert caught.value.errno == errno.ECONNREFUSED
