@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import click
 
-from hornpipe.cli import complain, die_of, reader_gone, signals, tour
+from hornpipe.cli import complain, daemon, die_of, files, reader_gone, signals, tour
 
 
 class Quiet(click.Group):
@@ -88,6 +88,10 @@ def signals_command(pids: tuple[int, ...], as_json: bool) -> None:
         signals.show_kinds(as_json)
     elif not signals.show_processes(pids, as_json):
         raise click.exceptions.Exit(1)
+
+
+for _command in (files.fifo_command, files.cat_command, daemon.daemon_group):
+    hornpipe.add_command(_command)
 
 
 def main(arguments: list[str]) -> int:

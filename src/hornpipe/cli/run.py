@@ -158,7 +158,7 @@ def _watch(command: hp.Command[str], first: bool) -> int:
             os.kill(os.getpid(), signal.SIGSTOP)
 
     terminal = pty.foreground()
-    for number in _passed_on(on_terminal=terminal is not None):
+    for number in passed_on(on_terminal=terminal is not None):
         signal.signal(number, pass_on)
     job.start(interactive=True)
     for number in early:
@@ -192,7 +192,7 @@ _PASSED_ON = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "ALRM", "WINCH", "PW
 _FROM_THE_KEYBOARD = ("INT", "QUIT", "TSTP", "CONT", "WINCH")
 
 
-def _passed_on(on_terminal: bool) -> list[int]:
+def passed_on(on_terminal: bool) -> list[int]:
     """The signals that mean our command rather than us.
 
     Faults are our own; KILL and STOP cannot be passed on; PIPE, TTIN and TTOU come from what we do. On a terminal the
