@@ -719,6 +719,16 @@ while True:
             finally:
                 asker.kill()
 
+    def test_a_stale_number_is_nobodys_while_another_starts(self, tmp_path):
+        """gotcha:DM4: whoever kills by it would hit a stranger."""
+        path = tmp_path / "pid"
+        path.write_text(f"{os.getpid()}\n")
+        ours = PidFile(path)
+        ours.hold()
+        assert running(path) is None
+        ours.remove()
+        assert not path.exists()
+
     def test_the_error_says_who(self, tmp_path):
         ours = PidFile(tmp_path / "pid")
         ours.hold()

@@ -77,6 +77,8 @@ class PidFile:
                 raise
             # Whoever held it may have removed it between our open and our lock: then it is nobody's name any more.
             if _same(opened.fileno(), self.path):
+                # What a dead one has left must not pass for the number of whoever holds the lock now.
+                os.ftruncate(opened.fileno(), 0)
                 self._lock = opened
                 return
             opened.close()
@@ -84,9 +86,6 @@ class PidFile:
     def write(self) -> None:
         """Say who we are: after the last fork."""
         assert self._lock is not None
-        if _content(self._lock.fileno()) == os.getpid():
-            return  # before a restart; emptied again, it would be nobody's for a moment
-        os.ftruncate(self._lock.fileno(), 0)
         os.pwrite(self._lock.fileno(), b"%d\n" % os.getpid(), 0)
 
     def remove(self) -> None:
@@ -114,7 +113,10 @@ class PidFile:
 
 
 def running(path: str | os.PathLike[Any]) -> int | None:
-    """The daemon that holds this pidfile; ``None`` when nobody does, whatever the file says."""
+    """The daemon that holds this pidfile; ``None`` when nobody does, whatever the file says.
+
+    One that is just starting, and has not written its number yet, is not there yet.
+    """
     try:
         opened = Descriptor(above_stdio(os.open(path, os.O_RDONLY | os.O_CLOEXEC)))
     except FileNotFoundError:
