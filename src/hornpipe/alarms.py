@@ -10,6 +10,7 @@ import os
 import threading
 from types import FrameType
 
+from hornpipe._native import signals as _signals
 from hornpipe._native import timed_call as _timed
 from hornpipe._native import wait as _wait
 from hornpipe.deadline import NEVER, after, check_timeout
@@ -30,7 +31,7 @@ class _Expired(BaseException):
         self.owner = owner
 
 
-class alarm:
+class alarm(_signals.Scope):
     """Bound a ``with`` block: after ``seconds`` it is left by ``TimeoutError``.
 
     For calls that take no timeout, like ``fcntl.flock``; whatever hornpipe offers takes one. Blocks
@@ -57,7 +58,7 @@ class alarm:
         self._deadline = NEVER
         self._next = NEVER
 
-    def __enter__(self) -> None:
+    def _begin(self, held: _signals.Held) -> None:
         global _clock
         if threading.current_thread() is not threading.main_thread():
             raise ValueError(
@@ -70,7 +71,7 @@ class alarm:
         _running.append(self)
         _set()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+    def _end(self, held: _signals.Held, error: BaseException | None) -> None:
         if self in _running:  # not in a child that was forked inside the block
             _running.remove(self)
         _set()
@@ -84,7 +85,7 @@ def _set() -> None:
         _clock.set(min(times) if times else NEVER)
 
 
-_OURS = (alarm.__enter__.__code__, alarm.__exit__.__code__, _set.__code__)
+_OURS = (alarm._begin.__code__, alarm._end.__code__, _set.__code__)
 
 
 def _ring(_number: int, frame: FrameType | None) -> None:

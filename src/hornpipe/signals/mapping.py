@@ -119,7 +119,7 @@ class Dispositions:
         return f"<SIG {changed}>"
 
 
-class Local:
+class Local(_signals.Scope):
     """Dispositions for the time of a ``with`` block."""
 
     def __init__(self, changes: dict[str, Disposition]) -> None:
@@ -128,29 +128,27 @@ class Local:
         self._changes = changes
         self._before: list[tuple[int, dispositions.Saved]] = []
 
-    def __enter__(self) -> None:
+    def _begin(self, held: _signals.Held) -> None:
         dispositions.check_main_thread("SIG.local()")
         depth = len(self._before)
         try:
-            with _signals.Held():
-                for which, disposition in self._changes.items():
-                    number = dispositions.number_of(which)
-                    self._before.append((number, dispositions.snapshot(number)))
-                    SIG[number] = disposition
+            for which, disposition in self._changes.items():
+                number = dispositions.number_of(which)
+                self._before.append((number, dispositions.snapshot(number)))
+                SIG[number] = disposition
         except BaseException:
             self._put_back(depth)
             raise
 
-    def __exit__(self, *_: object) -> None:
+    def _end(self, held: _signals.Held, error: object) -> None:
         self._put_back(len(self._before) - len(self._changes))
 
     def _put_back(self, depth: int) -> None:
         # The last change first: the same signal may have been named twice, by two of its names.
-        with _signals.Held():
-            while len(self._before) > depth:
-                number, before = self._before.pop()
-                _end_immediate(number)
-                before.put_back(number)
+        while len(self._before) > depth:
+            number, before = self._before.pop()
+            _end_immediate(number)
+            before.put_back(number)
 
 
 def _end_immediate(number: int) -> None:

@@ -14,7 +14,7 @@ from hornpipe.signals.dispositions import check_main_thread, number_of
 from hornpipe.signals.watching import Watch
 
 
-class block:
+class block(_signals.Scope):
     """Hold signals back in this thread inside a ``with`` block; they arrive at its end (sigprocmask(2)).
 
     The mask is the thread's own: while another thread has the signal open, that one gets it
@@ -34,13 +34,11 @@ class block:
         self._numbers = [number_of(each) for each in which]
         self._changed: list[list[int]] = []
 
-    def __enter__(self) -> None:
-        with _signals.Held() as held:
-            self._changed.append(held.change(self._numbers, True))
+    def _begin(self, held: _signals.Held) -> None:
+        self._changed.append(held.change(self._numbers, True))
 
-    def __exit__(self, *_: object) -> None:
-        with _signals.Held() as held:
-            held.change(self._changed.pop(), False)
+    def _end(self, held: _signals.Held, error: object) -> None:
+        held.change(self._changed.pop(), False)
 
 
 def pending() -> tuple[str, ...]:
