@@ -23,7 +23,35 @@ TEXT = st.text("ab\n ", max_size=40)
 LITERAL = st.text("ab\n ", min_size=1, max_size=4)
 REGEX = st.recursive(
     st.sampled_from(
-        ["a", "b", "\n", " ", ".", "[ab]", "[^a]", r"\s", r"\w", r"\S", "ab", "$", "^", r"\b", r"\B", r"\A", r"\Z", "(?=b)", "(?!a)", "(?<=a)", "(?<!b)", "(?<=a )", "(?m:^)", "(?m:$)", "(?s:.)", "(?i:A)", "(?=a\n)"]
+        [
+            "a",
+            "b",
+            "\n",
+            " ",
+            ".",
+            "[ab]",
+            "[^a]",
+            r"\s",
+            r"\w",
+            r"\S",
+            "ab",
+            "$",
+            "^",
+            r"\b",
+            r"\B",
+            r"\A",
+            r"\Z",
+            "(?=b)",
+            "(?!a)",
+            "(?<=a)",
+            "(?<!b)",
+            "(?<=a )",
+            "(?m:^)",
+            "(?m:$)",
+            "(?s:.)",
+            "(?i:A)",
+            "(?=a\n)",
+        ]
     ),
     lambda inner: st.one_of(
         st.tuples(inner, inner).map("".join),

@@ -44,7 +44,7 @@ def listener(name="http"):
 
 def rest():
     while True:
-        signal.pause()
+        hp.signals.suspend()  # and not signal.pause(), which may begin just after a signal has been taken down
 """
 
 
@@ -852,7 +852,7 @@ s = listener()
 hp.restart_on_hup(keep={{"http": s, "news": int(sys.argv[2])}}{options})
 def report():
     facts = dict(
-        pid=os.getpid(), generation={generation}, cwd=os.getcwd(), was=was, session=os.getsid(0), parent=os.getppid(),
+        pid=os.getpid(), generation={generation}, cwd=os.getcwd(), was=was, session=os.getsid(0),
         port=s.getsockname()[1], descriptors=sorted(os.readlink(f"/proc/self/fd/{{n}}") for n in [0, 1, 2]),
         supervised=daemon.supervised, blocked=status("SigBlk"),
     )

@@ -53,7 +53,7 @@ class Patience:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._local.__exit__()
+        self._local.__exit__(kind, error, trace)
         if self._typed and isinstance(error, CommandFailed) and error.status.signal == _INT:
             raise KeyboardInterrupt from None
 
