@@ -237,12 +237,12 @@ class TestTheNextImage:
         """perlipc:D1, gotcha:H1: Perl's mask was 1 after the first; what was ignored stays so over an exec."""
         source = """
 before = status("SigBlk")
-hp.SIG["USR1"] = "IGNORE" if "old" in sys.argv else "DEFAULT"
 hp.restart_on_hup(check=False)
-say(blocked=status("SigBlk"), before=before, ignored=status("SigIgn"))
+facts = dict(blocked=status("SigBlk"), before=before, ignored=status("SigIgn"))
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2, signal.SIGTERM])
 hp.SIG["USR1"] = hp.SIG["CHLD"] = "IGNORE"
 hp.SIG["WINCH"] = lambda sig: None
+say(**facts)
 rest()
 """
         bit = 1 << signal.SIGHUP - 1
@@ -327,9 +327,9 @@ rest()
 kinds = [signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF]
 left = [signal.getitimer(kind) for kind in kinds]
 hp.restart_on_hup(check=False)
-say(left=left)
 for kind in kinds:
     signal.setitimer(kind, 1000)
+say(left=left)
 rest()
 """
         with started(sys.executable, write(source)) as program:
@@ -341,8 +341,9 @@ rest()
         """gotcha:H3: those that are dead already, and those that end later; whoever started them."""
         source = """
 import subprocess
+import hornpipe.image
 hp.restart_on_hup(check=False)
-if "child" not in os.environ.get("DONE", "") and not hp.image.restarted():
+if not hp.image.restarted():
     dead = subprocess.Popen(["true"])
     os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
     living = subprocess.Popen(["sh", "-c", "read line"], stdin=subprocess.PIPE)
@@ -353,16 +354,18 @@ else:
     say(again=True)
 rest()
 """
-        with started(sys.executable, write(source.replace("import sub", "import hornpipe.image, sub"))) as program:
+        with started(sys.executable, write(source)) as program:
             children = program.says()
-            assert look_at(children["dead"]).is_zombie
-            program.hup()
-            assert program.says() == {"again": True}
-            wait_until(lambda: look_at(children["dead"]) is None, what="the dead child to be reaped")
-            # Its stdin was the old image's, and has been closed by the exec.
-            wait_until(lambda: look_at(children["living"]) is None, what="the child that ended to be reaped")
-            assert look_at(children["ours"]).state == "T"
-            os.kill(children["ours"], signal.SIGKILL)
+            try:
+                assert look_at(children["dead"]).is_zombie
+                program.hup()
+                assert program.says() == {"again": True}
+                wait_until(lambda: look_at(children["dead"]) is None, what="the dead child to be reaped")
+                # Its stdin was the old image's, and has been closed by the exec.
+                wait_until(lambda: look_at(children["living"]) is None, what="the child that ended to be reaped")
+                assert look_at(children["ours"]).state == "T"
+            finally:
+                os.kill(children["ours"], signal.SIGKILL)
             wait_until(lambda: look_at(children["ours"]) is None, what="the killed child to be reaped")
 
     def test_it_has_the_kept_descriptors_and_no_other(self, write):
@@ -549,26 +552,31 @@ class TestTheRehearsal:
             assert wait_gone(slow) == []
 
     def test_it_does_not_see_that_it_is_another_process(self, write):
-        """The kept descriptors, arguments, directory and options are those of the restart; stdin and stdout are not."""
+        """The kept descriptors, arguments, directory and options are those of the restart; stdin and stdout are not.
+
+        And it tidies nothing up: what it would remove is the running program's.
+        """
         source = """
 s = listener()
 facts = [s.getsockname()[1], sys.orig_argv, os.getcwd(), sys.flags.dev_mode, sorted(os.environ)]
 with open("seen", "a") as file:
     print(json.dumps(facts), file=file)
 print("a banner", sys.stdin.read(1) if hp.image.rehearsal else "")
+here = os.getcwd()
+atexit.register(lambda: os.unlink(here + "/seen"))
 os.chdir("/")
 hp.restart_on_hup(keep={"http": s})
 say(up=True)
 rest()
 """
-        path = write("import hornpipe.image\n" + source)
+        path = write("import atexit, hornpipe.image\n" + source)
         with started(sys.executable, "-u", "-X", "dev", path.name, "x", cwd=path.parent) as program:
             for round_ in range(2):
                 assert program._line(program.process.stdout).strip() == b"a banner"
                 assert program.says() == {"up": True}
                 if not round_:
                     program.hup()
-        lines = (path.parent / "seen").read_text().splitlines()
+            lines = (path.parent / "seen").read_text().splitlines()
         assert len(lines) == 3  # the start, the rehearsal, the restart
         assert len(set(lines)) == 1
 
@@ -670,6 +678,7 @@ rest()
 
 
 class TestBadMoments:
+    @pytest.mark.soak
     @pytest.mark.parametrize(
         "how",
         [
@@ -726,6 +735,7 @@ finally:
             assert program.process.wait(PATIENCE) == (7 if "exit" in leaving else -signal.SIGTERM)
             assert program.process.stdout.read() == b""
 
+    @pytest.mark.soak
     def test_no_connection_is_lost(self, write):
         """perlipc:D1, gotcha:H4: HUP every 100 ms under full load; it is held back while a client is served."""
         source = """
@@ -1007,11 +1017,19 @@ class TestUnderAServiceManager:
 
     def test_it_is_told_of_the_restart(self, write, tmp_path, manager):
         """gotcha:DM6: RELOADING with its time, then READY; the rehearsal tells it nothing."""
-        path = write(
-            "d = hp.daemonize()\nhp.restart_on_hup()\nd.ready()\nsay(pid=os.getpid(), ours=d.supervised)\nrest()\n"
-        )
+        source = """
+from hornpipe.supervision import notify
+notify(STATUS="starting")
+daemon = hp.daemonize()
+hp.restart_on_hup()
+daemon.ready()
+say(pid=os.getpid(), ours=daemon.supervised)
+rest()
+"""
+        path = write(source)
         with started(sys.executable, path, env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}) as program:
             ready = {"READY": "1", "MAINPID": str(program.pid)}
+            assert self.told(manager) == {"STATUS": "starting"}
             assert self.told(manager) == ready
             for _ in range(2):
                 assert program.says() == {"pid": program.pid, "ours": True}
@@ -1021,6 +1039,7 @@ class TestUnderAServiceManager:
                 assert reloading.pop("RELOADING") == "1"
                 assert earliest <= int(reloading.pop("MONOTONIC_USEC")) <= time.monotonic_ns() // 1000
                 assert reloading == {}
+                assert self.told(manager) == {"STATUS": "starting"}
                 assert self.told(manager) == ready
             assert program.says() == {"pid": program.pid, "ours": True}
             write("raise SystemExit('broken')")
@@ -1049,7 +1068,7 @@ class TestUnderAServiceManager:
         source = f"""
 from hornpipe.supervision import passed_descriptors
 passed = passed_descriptors()
-s = socket.socket(fileno=next(iter(passed))) if passed else None
+s = socket.socket(fileno=next(iter(passed))) if passed or {kept} else None
 hp.restart_on_hup(keep={{"web": s}} if {kept} and s else {{}})
 say(passed=passed, port=s and s.getsockname()[1])
 rest()

@@ -57,9 +57,11 @@ def restart_on_hup(
     but what comes before. Meanwhile service goes on, and if it fails for good: the log (``"hornpipe"``) says why.
     ``check`` can be another command to succeed in its place, or ``False``.
 
-    A restart comes wherever the main thread is: ``with hp.signals.block("HUP")`` holds it back. Forked
-    children do not restart. ``ValueError`` off the main thread; ``RuntimeError`` if the program was read
-    from stdin, and is gone.
+    A restart comes wherever the main thread is: ``with hp.signals.block("HUP")`` holds it back. In the new
+    program HUP is blocked until it calls this or ``on_hup()``; what ``subprocess`` starts before that inherits
+    the block, what hornpipe starts does not. Forked children do not restart, and neither does a program
+    that is ending. ``ValueError`` off the main thread; ``RuntimeError`` if the program was read from stdin,
+    and is gone.
     """
     if image.rehearsal is not None:
         _come_up(image.rehearsal)
