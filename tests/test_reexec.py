@@ -22,7 +22,7 @@ import pytest
 import hornpipe as hp
 from hornpipe.pidfile import running
 from hornpipe.testing.patience import wait_until
-from hornpipe.testing.processes import find_marked, look_at, read_proc, wait_gone
+from hornpipe.testing.processes import find_marked, look_at, pids, read_proc, wait_gone
 
 PATIENCE = 20.0
 SOAK = bool(os.environ.get("HORNPIPE_SOAK"))
@@ -540,6 +540,25 @@ class TestTheRehearsal:
             assert ask(port) == "generation 1"  # after this connection the handler has run
             with socket.create_connection(("127.0.0.1", gate)):
                 assert program.says() == {"pid": program.pid, "generation": 3}
+
+    def test_one_hup_is_one_rehearsal(self, write):
+        """Its words and its end are two signals, both taken down while Python is in a long call of C."""
+        source = """
+hp.restart_on_hup()
+hp.SIG["USR1"] = lambda sig: say(counted=True)
+say(up=True)
+while True:
+    sum(range(3 * 10**7))
+"""
+        with started(sys.executable, write(source)) as program:
+            program.says()
+            write("raise SystemExit('broken')")
+            for _ in range(2):
+                program.hup()
+                program.complains("broken")
+                os.kill(program.pid, signal.SIGUSR1)
+                assert program.says() == {"counted": True}
+                assert [pid for pid in pids() if (seen := look_at(pid)) and seen.parent == program.pid] == []
 
     def test_killed_in_the_middle_it_leaves_no_rehearsal_behind(self, write):
         path = write(flexible(1))

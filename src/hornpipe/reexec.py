@@ -53,8 +53,8 @@ def restart_on_hup(
     stay open, and ``kept_descriptors()`` gives them to the new program; all others are closed.
 
     Before the old program gives way, the new one is started beside it, with the kept descriptors, and has
-    to reach its own ``restart_on_hup()`` within ``timeout`` seconds; it ends there, and has written nothing
-    but what comes before. Meanwhile service goes on, and if it fails for good: the log (``"hornpipe"``) says why.
+    to reach its own ``restart_on_hup()`` within ``timeout`` seconds; it ends there, and tidies nothing up.
+    Meanwhile service goes on; and if it does not come up for good: the log (``"hornpipe"``) says why.
     ``check`` can be another command to succeed in its place, or ``False``.
 
     A restart comes wherever the main thread is: ``with hp.signals.block("HUP")`` holds it back. In the new
@@ -67,11 +67,11 @@ def restart_on_hup(
         _come_up(image.rehearsal)
     check_timeout(timeout)
     check_main_thread("restart_on_hup()")
-    _same_again()
+    arguments = _same_again()
     for name, thing in (keep or {}).items():
         os.fstat(thing if isinstance(thing, int) else thing.fileno())
         image.keep(name, thing)
-    SIG["HUP"] = Restart(check, timeout)
+    SIG["HUP"] = Restart(arguments, check, timeout)
     _take_over()
 
 
@@ -143,8 +143,8 @@ def _same_again() -> list[str]:
 
 def _environment(descriptors: dict[str, int], facts: list[str]) -> dict[bytes, bytes]:
     made = {**image.environment, image.VARIABLE.encode(): os.fsencode(image.bequest(facts, descriptors))}
-    passed = made.get(b"LISTEN_FDS", b"").decode()
-    if not passed.isdecimal() or not set(range(3, 3 + int(passed))) <= set(descriptors.values()):
+    passed = made.get(b"LISTEN_FDS", b"")
+    if not passed.isdigit() or not set(range(3, 3 + int(passed))) <= set(descriptors.values()):
         # Not all kept, so there is nothing behind the numbers any more.
         for name in (b"LISTEN_PID", b"LISTEN_FDS", b"LISTEN_FDNAMES"):
             made.pop(name, None)
@@ -154,7 +154,8 @@ def _environment(descriptors: dict[str, int], facts: list[str]) -> dict[bytes, b
 class Restart:
     """The handler of HUP."""
 
-    def __init__(self, check: bool | Command[Any], timeout: float) -> None:
+    def __init__(self, arguments: list[str], check: bool | Command[Any], timeout: float) -> None:
+        self._arguments = arguments
         self._check = check
         self._timeout = timeout
         self._owner = os.getpid()
@@ -171,27 +172,28 @@ class Restart:
         # atexit does, is not brought back to life.
         if os.getpid() != self._owner or _signals.told_to_die():
             return
-        if self._rehearsal is None:
-            self._begin()
-        elif sig.raw_code not in _POLLED:
-            self._again = True  # what it is about may have changed since the rehearsal read it
+        if sig.raw_code not in _POLLED:
+            if self._rehearsal is None:
+                self._begin()
+            else:
+                self._again = True  # what it is about may have changed since the rehearsal read it
         while self._rehearsal is not None and self._rehearsal.over():
             self._judge(self._rehearsal)
 
     def _begin(self) -> None:
         _tell_reloading()
         if self._check is False:
-            self._stay(become_again())
+            self._stay(_become_again(self._arguments))
             return
         try:
-            self._rehearsal = _Rehearsal(self._check, self._timeout)
+            self._rehearsal = _Rehearsal(self._arguments, self._check, self._timeout)
         except OSError as error:
             self._stay(str(error))
 
     def _judge(self, rehearsal: _Rehearsal) -> None:
         self._rehearsal = None
         again, self._again = self._again, False
-        self._stay(rehearsal.end() or become_again())
+        self._stay(rehearsal.end() or _become_again(self._arguments))
         if again:
             self._begin()
 
@@ -208,7 +210,7 @@ class _Rehearsal:
     is held by its supervisor.
     """
 
-    def __init__(self, check: bool | Command[Any], timeout: float) -> None:
+    def __init__(self, arguments: list[str], check: bool | Command[Any], timeout: float) -> None:
         self._words = b""
         self._must_come_up = isinstance(check, bool)
         self._timeout = timeout
@@ -219,7 +221,7 @@ class _Rehearsal:
             nonblocking(told)
             fcntl.fcntl(told, fcntl.F_SETOWN, os.getpid())
             fcntl.fcntl(told, fcntl.F_SETSIG, signal.SIGHUP)
-            command = check if not isinstance(check, bool) else _rehearsed(telling.fileno())
+            command = check if not isinstance(check, bool) else _rehearsed(arguments, telling.fileno())
             self._process = command.with_options(
                 stdin=NULL, stdout=NULL, stderr=telling.fileno(), contain=True, timeout=timeout
             ).start()
@@ -259,7 +261,7 @@ class _Rehearsal:
         return f"{reason}; its last words:\n{words}" if words else reason
 
 
-def _rehearsed(telling: int) -> Command[str]:
+def _rehearsed(arguments: list[str], telling: int) -> Command[str]:
     descriptors = image.to_keep()
     wanted = _environment(descriptors, [f"rehearsal {telling}"])
     # What it says to a service manager would be taken for ours.
@@ -267,7 +269,7 @@ def _rehearsed(telling: int) -> Command[str]:
         wanted.pop(name, None)
     changes: dict[Any, Any] = {name: None for name in os.environb if name not in wanted} | wanted
     return cmd(
-        *_same_again(),
+        *arguments,
         cwd=image.directory,
         env=changes,
         pass_fds=tuple({telling, *(fd for fd in descriptors.values() if fd > 2)}),
@@ -277,9 +279,8 @@ def _rehearsed(telling: int) -> Command[str]:
 # --- the exec ---
 
 
-def become_again() -> str:
+def _become_again(arguments: list[str]) -> str:
     """Execute this program again (execve(2)). If that fails everything is as it was, and the reason is returned."""
-    arguments = _same_again()
     _flush()
     with _mask(signal.valid_signals()):
         # Signals that have been taken down and not been handled yet would be lost with us: Python calls their
