@@ -21,7 +21,7 @@ import pytest
 
 import hornpipe as hp
 from hornpipe.testing.patience import wait_until
-from hornpipe.testing.processes import read_proc, wait_gone
+from hornpipe.testing.processes import look_at, read_proc, wait_gone
 
 SOAK = bool(os.environ.get("HORNPIPE_SOAK"))
 
@@ -189,6 +189,19 @@ class TestTheName:
             os.mkfifo(path)
             assert fifo.remove() is False
         assert hp.is_fifo(path)
+
+    @pytest.mark.parametrize("redirection", ["<", ">"])
+    def test_who_waits_for_its_other_end_waits_no_more(self, path, redirection):
+        """gotcha:FI1"""
+        fifo = hp.Fifo(path)
+        fifo.create()
+        line = f'echo ready; : {redirection}"$1"; echo on'
+        with running("sh", "-c", line, "sh", path, stdout=subprocess.PIPE) as shell:
+            assert shell.stdout.readline() == "ready\n"
+            # In its next system call but the open, it would not sleep.
+            wait_until(lambda: look_at(shell.pid).state == "S", what="the shell's open")
+            fifo.remove()
+            assert shell.communicate(timeout=20)[0] == "on\n"
 
     def test_one_that_somebody_removed_is_no_error(self, path):
         with hp.Fifo(path) as fifo:
@@ -656,6 +669,19 @@ class TestServing:
             assert len(os.listdir(path.parent)) == 2  # itself, and the folder of those that lie ready
             server.stop()
         assert os.listdir(path.parent) == []
+
+    def test_a_signal_at_any_moment_leaves_no_name(self, path):
+        """perlipc:F2: also between the making of a name and the note of it."""
+        rounds = 400 if SOAK else 40
+        for n in range(rounds):
+            thrice = 'for (1..3) { open(my $in, "<", $ARGV[0]) or exit; print <$in> }'
+            with Server(path) as server, perl(thrice, path, stdout=subprocess.PIPE) as reader:
+                # From the start to well after the third answer, a little later each time.
+                with contextlib.suppress(TimeoutError):
+                    wait_until(lambda: False, n % 40 * 0.0005)
+                server.stop()
+                reader.kill()
+            assert os.listdir(path.parent) == []
 
     def test_the_mode_is_kept_for_every_reader(self, path):
         """gotcha:FI6"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -93,35 +94,32 @@ class Fifo(Generic[Str]):
             if stat.S_ISFIFO(found.st_mode):
                 return False
             raise FileExistsError(errno.EEXIST, f"{kind_of(found.st_mode)} is there already, not a FIFO", self.path)
-        beside, made = self._make_beside()
+        beside = self._beside()
         try:
+            # Ours before it has the name: a signal handler may raise at any line (remove() looks what is there).
+            self.own(self._make(beside))
             os.link(beside, self.path)  # and not rename, which would replace what has come meanwhile
-        except BaseException as error:
-            made.close()
-            if not isinstance(error, FileExistsError):
-                raise
+        except FileExistsError:
+            pass
         else:
-            self.own(made)
             return True
         finally:
-            os.unlink(beside)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(beside)
         return self.create()
 
-    def _make_beside(self) -> tuple[bytes, Descriptor]:
-        """A FIFO of ours under another name in the same folder, with its mode exact (mkfifo obeys the umask)."""
+    def _beside(self) -> bytes:
+        """A name of our own in the same folder."""
         folder, name = os.path.split(os.fsencode(self.path))
-        while True:
-            beside = os.path.join(folder, b"." + name + b"." + os.urandom(6).hex().encode())
-            try:
-                os.mkfifo(beside, 0o600)
-                break
-            except FileExistsError:
-                continue
-        os.chmod(beside, self.mode)
-        return beside, named(beside)
+        return os.path.join(folder, b"." + name + b"." + os.urandom(8).hex().encode())
+
+    def _make(self, beside: bytes) -> Descriptor:
+        os.mkfifo(beside, 0o600)
+        os.chmod(beside, self.mode)  # mkfifo obeys the umask
+        return named(beside)
 
     def remove(self) -> bool:
-        """Remove it if it is the one that was made here; whether it was."""
+        """Remove it if it is the one that was made here; whether it was. Who waits for its other end waits no more."""
         made, self._made = self._made, None
         if made is None:
             return False
@@ -133,10 +131,17 @@ class Fifo(Generic[Str]):
             if not os.path.samestat(found, os.fstat(made.fileno())):
                 return False
             os.unlink(self.path)
+            # Who waits in open(2) for the other end would wait for ever, now that nobody finds it any more.
+            with contextlib.suppress(OSError):
+                os.close(os.open(f"/proc/self/fd/{made.fileno()}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
         return True
 
     def __enter__(self) -> Self:
-        self.create()
+        try:
+            self.create()
+        except BaseException:
+            self.remove()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -238,9 +243,14 @@ class Fifo(Generic[Str]):
         if stat.S_ISDIR(found.st_mode):
             raise FileExistsError(errno.EISDIR, "a directory is there, which is not replaced", self.path)
         if not stat.S_ISFIFO(found.st_mode):
-            beside, made = self._make_beside()
-            os.rename(beside, self.path)
-            self.own(made)
+            beside = self._beside()
+            try:
+                self.own(self._make(beside))
+                os.rename(beside, self.path)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(beside)
+                raise
 
     def __repr__(self) -> str:
         return f"<Fifo {os.fsdecode(self.path)}>"

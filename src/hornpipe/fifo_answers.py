@@ -12,7 +12,6 @@ import contextlib
 import errno
 import os
 import stat
-import tempfile
 from collections.abc import Callable
 from typing import Generic, Protocol, Self
 
@@ -60,9 +59,14 @@ class Answers(Generic[Str]):
         self._number = 0
         # Beside it, since rename stays within a file system; a folder, to be one name and nobody else's.
         folder, name = os.path.split(os.fsencode(fifo.path))
-        self._folder = tempfile.mkdtemp(prefix=b"." + name + b".", dir=folder or b".")
+        self._folder = os.path.join(folder, b"." + name + b"." + os.urandom(8).hex().encode())
 
     def __enter__(self) -> Self:
+        try:
+            os.mkdir(self._folder, 0o700)
+        except BaseException:
+            self._tidy()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -71,14 +75,17 @@ class Answers(Generic[Str]):
         for used, _until in self._used:
             _let_go(used)
             used.close()
-        # A signal's exception may have come between any two steps: what is there counts, not what we noted.
-        with contextlib.suppress(FileNotFoundError):
-            now = os.lstat(self._fifo.path)
-            for _fresh, made in self._ready:
-                if os.path.samestat(now, os.fstat(made.fileno())):
-                    self._fifo.own(made)
-                else:
-                    made.close()
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Leave no name; a signal handler may have raised between any two steps."""
+        for fresh, made in self._ready:
+            try:
+                os.unlink(fresh)
+            except FileNotFoundError:
+                self._fifo.own(made)  # it had just taken the place
+            else:
+                made.close()
         with contextlib.suppress(OSError):
             for name in os.listdir(self._folder):
                 os.unlink(os.path.join(self._folder, name))
