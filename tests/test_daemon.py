@@ -507,6 +507,28 @@ live()
         assert not yard.processes()
         assert running(yard.pidfile) is None
 
+    def test_a_fork_that_fails_halfway_is_told_and_runs_nothing_of_the_caller(self, yard):
+        """gotcha:DM1, gotcha:SP6: each result is looked at."""
+        done = yard.start("""
+real = os.fork
+def fork():
+    os.fork = real
+    child = real()
+    if not child:
+        def none():
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        os.fork = none
+    return child
+os.fork = fork
+try:
+    hp.daemonize(FOLDER + "/daemon.pid")
+finally:
+    print("the caller's code")
+""")
+        assert (done.returncode, done.stdout) == (71, "")
+        assert done.stderr == "cannot become a daemon: Resource temporarily unavailable\n"
+        assert running(yard.pidfile) is None
+
     @pytest.mark.parametrize("ends", ["daemon.ready(); live()", "sys.exit(6)"])
     def test_a_kill_of_the_one_in_between_after_the_forks_changes_little(self, yard, ends):
         """gotcha:DM2: whether it is ready is said by the daemon; only its exit code is lost, and never guessed."""

@@ -162,8 +162,8 @@ def daemonize(
         raise RuntimeError(
             f"daemonize() forks, and the daemon would be without these threads: {', '.join(others)}; start them later"
         )
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is not None and asyncio._get_running_loop() is not None:
+    loops = sys.modules.get("asyncio.events")
+    if loops is not None and loops._get_running_loop() is not None:
         raise RuntimeError("daemonize() closes the descriptors of the event loop that runs it; start the loop later")
     # All that can fail because of the caller fails here, before anything has happened, on his terminal.
     folder = above_stdio(os.open(chdir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
@@ -277,8 +277,13 @@ def _leave_session(telling: Descriptor) -> None:
     setsid fails for the leader of a group, hence the fork before; only the leader of a session can get a
     terminal again, hence this one (setsid(2), gotcha:DM1).
     """
-    os.setsid()
-    daemon = os.fork()
+    try:
+        os.setsid()
+        daemon = os.fork()
+    except OSError as error:
+        # Not into the caller's code, which is the daemon's alone; and there is none.
+        os.write(telling.fileno(), f"cannot become a daemon: {error.strerror}\n".encode())
+        os._exit(71)
     if not daemon:
         return
     # Its exit status is the daemon's if that ends first; what it says is read by the starter.
