@@ -195,7 +195,7 @@ def test_kill_is_the_end_of_all_and_the_pidfile_does_not_lie(daemon):
     pid = daemon.start(*stubborn.daemonizes_completely(60, daemon.mark, lingers=True))
     wait_until(daemon.marked, what="its children")
     os.kill(pid, signal.SIGKILL)
-    assert wait_gone([pid]) == []
+    wait_until(lambda: daemon.pid is None, what="the lock")
     done = daemon("status")
     assert (done.returncode, done.stdout) == (1, "dead, and its pidfile is left\n")
     wait_until(lambda: not daemon.marked(), what="the end of all")

@@ -95,6 +95,14 @@ def test_a_file_that_is_not_there_is_made(tmp_path):
         assert not perl_can_have(tmp_path / "new")
 
 
+def test_one_that_is_kept_may_be_taken_again(path):
+    ours = hp.lock(path)
+    for _ in range(3):
+        with ours:
+            assert not perl_can_have(path)
+        assert perl_can_have(path)
+
+
 def test_an_exception_lets_go_of_it(path):
     with pytest.raises(ZeroDivisionError), hp.lock(path):
         raise ZeroDivisionError
