@@ -19,7 +19,7 @@ import hornpipe as hp
 from hornpipe.fd import pipe
 from hornpipe.testing.patience import wait_until
 
-SOAK = bool(os.environ.get("HORNPIPE_SOAK"))
+SOAK = os.environ.get("HORNPIPE_SOAK") == "1"
 EXACT = 0.02
 """What is promised; beside it a machine with other things to do needs a word of its own."""
 NOISE = 0.2
