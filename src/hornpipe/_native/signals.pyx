@@ -55,8 +55,16 @@ cdef extern from *:
 
     /* 0 default, 1 ignored, 2 ours, 3 somebody else's; -1 with errno. */
     static int kind_of(int number, struct sigaction *action) {
-        if (sigaction(number, NULL, action) < 0)
+        struct sigaction found;
+        if (sigaction(number, NULL, &found) < 0)
             return -1;
+        /* Copied by its parts: libc's mask is longer than the kernel's, and the rest of it is not set. */
+        memset(action, 0, sizeof *action);
+        action->sa_sigaction = found.sa_sigaction;
+        action->sa_flags = found.sa_flags;
+        for (int other = 1; other < NSIG; other++)
+            if (sigismember(&found.sa_mask, other) == 1)
+                sigaddset(&action->sa_mask, other);
         if (rings_installed(number))
             return 2;
         if (action->sa_flags & SA_SIGINFO)

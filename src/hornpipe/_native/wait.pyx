@@ -243,7 +243,7 @@ cdef extern from *:
     long long monotonic_ns() nogil
     long long closings
     int poll_once(pollfd *, nfds_t, long long, int, long long, int, int *) nogil
-    int pipe_for_signals()
+    int pipe_for_signals() nogil
     void empty_pipe_of_signals()
     int look_for_signals(long long, int) nogil
     int SIG_UNBLOCK, SIG_SETMASK
@@ -314,6 +314,11 @@ def _take_back_in_child():
 register_at_fork(after_in_child=_take_back_in_child)
 
 
+cdef int told() noexcept nogil:
+    """Who is told of what is found in this thread's pipe; also before it is lent, if a handler waits within a wait."""
+    return onward if onward >= 0 and pipe_for_signals() >= 0 else -1
+
+
 cdef int first_look() noexcept:
     """Whether a wait first ends early: in the main thread, where short ones are spared the wake-up descriptor.
 
@@ -338,7 +343,7 @@ cdef short wait_fd(int fd, short events, long long deadline, long long seen) exc
             PyErr_CheckSignals()
             set[0].revents = 0
             with nogil:
-                result = poll_once(set, 1, deadline, look, seen, -1 if wakeup is None else onward, &closed)
+                result = poll_once(set, 1, deadline, look, seen, told(), &closed)
             if closed:
                 return -32767 if closed == 2 else -32768
             if result > 0:
@@ -389,7 +394,7 @@ def many(list wanted, long long deadline):
             for i in range(count):
                 set[i].revents = 0
             with nogil:
-                result = poll_once(set, count, deadline, look, -1, -1 if wakeup is None else onward, &closed)
+                result = poll_once(set, count, deadline, look, -1, told(), &closed)
             if result > 0 or closed:
                 return [(set[i].fd, CLOSED if closed and not set[i].revents else set[i].revents)
                         for i in range(count) if set[i].revents or closed]
