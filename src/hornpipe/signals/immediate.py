@@ -63,6 +63,11 @@ class Immediate:
         return cls([], f"dump_traceback({fd})", fd)
 
     def __add__(self, other: Immediate) -> Immediate:
+        if not isinstance(other, Immediate):
+            raise TypeError(
+                f"{other!r} cannot be done at once: what the signal interrupts may hold any lock, and Python needs "
+                "some; SIG calls a callable at the next safe point"
+            )
         actions = self._actions + other._actions
         if len(actions) > _signals.MOST_ACTIONS:
             raise ValueError(f"a signal does at most {_signals.MOST_ACTIONS} things at once")
