@@ -1,0 +1,327 @@
+"""A single signal at a random microsecond into every call that waits: handled within 50 ms, and the call goes on.
+
+No second signal comes to help (gotcha:SIG17): the handler itself lets the call end. One that was late, or that fell
+between the last look and the system call and was never seen, shows in the time between its arrival and its handling.
+100,000 of them at full length (``make soak``). That no call is missing here is for ``test_signals_blocking_calls.py``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+
+import hornpipe as hp
+from hornpipe.fd import pipe
+from hornpipe.handle import Handle
+from hornpipe.lines import BYTES
+from hornpipe.testing.mechanisms import without_pidfd
+from hornpipe.testing.patience import wait_until
+
+FULL = os.environ.get("HORNPIPE_SOAK") == "1"
+IN_ALL = 100_000 if FULL else 2_500
+LATE = 0.05
+
+Shot = tuple[Callable[[], object], Callable[[], object], float]
+"""The call, what lets it end, and the seconds until it surely waits: the signal comes at a random time before."""
+Scenario = AbstractContextManager[Callable[[], Shot]]
+
+
+def cat(fd: int) -> Any:
+    return hp.cmd("cat", stdin=fd)
+
+
+def two(fd: int) -> Any:
+    return cat(fd) | hp.cmd("cat")
+
+
+def function(fd: int) -> Any:
+    return hp.fn(os.read, 0, 1).with_options(stdin=fd)
+
+
+def stubborn(fd: int) -> Any:
+    """It ends when its stdin does, and not by TERM."""
+    return hp.cmd("sh", "-c", 'trap "" TERM; read line', stdin=fd, check=False, grace=60)
+
+
+def stubborn_two(fd: int) -> Any:
+    first = hp.cmd("sh", "-c", 'trap "" TERM; read line', stdin=fd)
+    return (first | hp.cmd("cat")).with_options(check=False, grace=60)
+
+
+def leave(thing: Any) -> None:
+    thing.__exit__(None, None, None)
+
+
+def leave_by_an_error(thing: Any) -> None:
+    thing.__exit__(LookupError, LookupError(), None)
+
+
+@contextmanager
+def a_command(make: Callable[[int], Any], verb: str) -> Iterator[Callable[[], Shot]]:
+    """From its start to its end, which comes when its stdin ends."""
+
+    def arm() -> Shot:
+        reader, writer = pipe()
+
+        def call() -> None:
+            with reader:
+                getattr(make(reader.fileno()), verb)()
+
+        return call, writer.close, 0.004
+
+    yield arm
+
+
+@contextmanager
+def a_start(make: Callable[[int], Any], verb: str) -> Iterator[Callable[[], Shot]]:
+    """The start alone, which is over by itself; what it gave is ended after it."""
+
+    def arm() -> Shot:
+        reader, writer = pipe()
+
+        def call() -> None:
+            with reader:
+                given = getattr(make(reader.fileno()), verb)()
+            writer.close()
+            with contextlib.ExitStack() as stack:
+                if isinstance(given, hp.Detached):
+                    given.kill("KILL")
+                else:
+                    stack.enter_context(given)
+
+        return call, lambda: None, 0.002
+
+    yield arm
+
+
+@contextmanager
+def a_running(make: Callable[[int], Any], verb: str, call: Callable[[Any], object]) -> Iterator[Callable[[], Shot]]:
+    """A call of something that was started before."""
+
+    def arm() -> Shot:
+        reader, writer = pipe()
+        with reader:
+            given = getattr(make(reader.fileno()), verb)()
+        return lambda: call(given), writer.close, 0.0004
+
+    yield arm
+
+
+@contextmanager
+def an_expiry() -> Iterator[Callable[[], Shot]]:
+    """A command that is over its time and does not go by TERM."""
+
+    def arm() -> Shot:
+        reader, writer = pipe()
+
+        def call() -> None:
+            with reader, contextlib.suppress(TimeoutError):
+                stubborn(reader.fileno()).with_options(timeout=0.01).read()
+
+        return call, writer.close, 0.02
+
+    yield arm
+
+
+@contextmanager
+def a_line(call: Callable[[Any], object], verb: str = "") -> Iterator[Callable[[], Shot]]:
+    """Something to read a line from, over a pipe alone or with a command between."""
+    reader, writer = pipe()
+    with writer, reader:
+        handle = getattr(cat(reader.fileno()), verb)() if verb else Handle(reader, None, BYTES)
+        with handle:
+            yield lambda: (lambda: call(handle), lambda: os.write(writer.fileno(), b"line\n"), 0.0003)
+
+
+@contextmanager
+def a_full_pipe(call: Callable[[Any], object]) -> Iterator[Callable[[], Shot]]:
+    """A handle with something to send, over a pipe that takes nothing until the handler has emptied it."""
+
+    def arm() -> Shot:
+        reader, writer = pipe()
+        handle = Handle(None, writer, BYTES)
+        fill(writer.fileno())
+        handle.write(b"more")
+
+        def shot() -> None:
+            with closing(reader), closing(handle):
+                call(handle)
+
+        return shot, lambda: os.read(reader.fileno(), 1 << 20), 0.0003
+
+    yield arm
+
+
+def fill(fd: int) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(fd, bytes(4096))
+
+
+@contextmanager
+def a_partner(
+    script: str, verb: str, call: Callable[[Any], object], before: Callable[[Any], object] = lambda child: None
+) -> Iterator[Callable[[], Shot]]:
+    """A shell that does something whenever it has read a line from descriptor $0."""
+
+    def arm() -> Shot:
+        gate, opener = pipe()
+        with gate:
+            command = hp.cmd("sh", "-c", script, str(gate.fileno()), pass_fds=[gate.fileno()], grace=60, check=False)
+            child = getattr(command.as_bytes(), verb)()
+        before(child)
+
+        def shot() -> None:
+            with opener, child:
+                call(child)
+
+        return shot, lambda: os.write(opener.fileno(), b"go\n"), 0.0004
+
+    yield arm
+
+
+ONCE = "read go </dev/fd/$0; cat >/dev/null"
+ANSWER = "read line; read go </dev/fd/$0; echo $line; echo $line >&2; cat >/dev/null"
+
+
+def overfull(child: Any) -> None:
+    fill(child._sink.fileno())
+    child.write(b"more")
+
+
+@contextmanager
+def a_signal(call: Callable[[Any], object]) -> Iterator[Callable[[], Shot]]:
+    with hp.watch("USR1") as watch:
+        yield lambda: (lambda: call(watch), lambda: hp.kill("USR1", os.getpid()), 0.0003)
+
+
+@contextmanager
+def a_blocked_signal() -> Iterator[Callable[[], Shot]]:
+    with hp.signals.block("USR1"):
+        yield lambda: (lambda: hp.signals.wait("USR1"), lambda: hp.kill("USR1", os.getpid()), 0.0003)
+
+
+@contextmanager
+def a_suspension() -> Iterator[Callable[[], Shot]]:
+    with hp.signals.block("ALRM"):
+        yield lambda: (lambda: hp.signals.suspend("ALRM"), lambda: None, 0.0003)
+
+
+PROCESSES: dict[tuple[str, ...], Callable[[], Scenario]] = {
+    ("Runnable.run", "Job.start", "Job.complete", "Process.wait_until"): partial(a_command, cat, "run"),
+    ("Runnable.read",): partial(a_command, cat, "read"),
+    ("Runnable.capture",): partial(a_command, cat, "capture"),
+    ("Process.wait_for_end",): partial(a_command, two, "run"),
+    ("Function.call",): partial(a_command, function, "call"),
+    ("Command.start", "Runnable.start"): partial(a_start, cat, "start"),
+    ("Function.start",): partial(a_start, function, "start"),
+    ("Pipeline.start",): partial(a_start, two, "start"),
+    ("Runnable.background",): partial(a_start, cat, "background"),
+    ("Runnable.lines",): partial(a_start, cat, "lines"),
+    ("Runnable.reader",): partial(a_start, cat, "reader"),
+    ("Runnable.writer",): partial(a_start, lambda fd: hp.cmd("cat"), "writer"),
+    ("Runnable.duplex",): partial(a_start, lambda fd: hp.cmd("cat"), "duplex"),
+    ("Process.wait",): partial(a_running, cat, "start", lambda process: process.wait(60)),
+    ("Process.__exit__",): partial(a_running, cat, "start", leave),
+    ("Process.terminate",): partial(a_running, stubborn, "start", lambda process: process.terminate(60)),
+    ("Job.wait",): partial(a_running, two, "start", lambda job: job.wait()),
+    ("Job.__exit__",): partial(a_running, two, "start", leave),
+    ("Job.terminate", "Job.end"): partial(a_running, stubborn_two, "start", lambda job: job.terminate(60)),
+    ("Job.expire",): an_expiry,
+    ("Lines.close", "Job.leave"): partial(a_running, stubborn, "lines", lambda lines: lines.close()),
+    ("Lines.__exit__",): partial(a_running, stubborn, "lines", leave),
+    ("Reader.close",): partial(a_running, stubborn, "reader", lambda reader: reader.close()),
+    ("Reader.__exit__", "Job.abort"): partial(a_running, stubborn, "reader", leave_by_an_error),
+    ("Writer.close",): partial(a_partner, ONCE, "writer", lambda writer: writer.close()),
+    ("Writer.__exit__",): partial(a_partner, ONCE, "writer", leave),
+    ("Duplex.close",): partial(a_partner, ONCE, "duplex", lambda duplex: duplex.close()),
+    ("Duplex.__exit__",): partial(a_partner, ONCE, "duplex", leave),
+}
+STREAMS: dict[tuple[str, ...], Callable[[], Scenario]] = {
+    ("Handle.read",): partial(a_line, lambda handle: handle.read(5)),
+    ("Handle.read_some",): partial(a_line, lambda handle: handle.read_some()),
+    ("Handle.readline",): partial(a_line, lambda handle: handle.readline()),
+    ("Handle.readlines",): partial(a_line, lambda handle: handle.readlines(1), "reader"),
+    ("Handle.__next__",): partial(a_line, next, "reader"),
+    ("Lines.__next__",): partial(a_line, next, "lines"),
+    ("Handle.flush",): partial(a_full_pipe, lambda handle: handle.flush()),
+    ("Handle.write",): partial(a_full_pipe, lambda handle: handle.write(bytes(65532))),
+    ("Handle.writelines",): partial(a_full_pipe, lambda handle: handle.writelines([bytes(65532)])),
+    ("Handle.close",): partial(a_full_pipe, lambda handle: handle.close()),
+    ("Handle.__exit__",): partial(a_full_pipe, leave),
+    ("Duplex.send",): partial(a_partner, ONCE, "duplex", lambda duplex: duplex.send(bytes(200_000))),
+    ("Duplex.close_input",): partial(a_partner, ONCE, "duplex", lambda duplex: duplex.close_input(), overfull),
+    ("Duplex.ask", "ReadBuffer.exchange"): partial(a_partner, ANSWER, "duplex", lambda duplex: duplex.ask(b"?")),
+    ("Duplex.events", "ReadBuffer.fill_when_ready"): partial(
+        a_partner, ANSWER, "duplex", lambda duplex: next(duplex.events()), lambda duplex: duplex.send(b"?\n")
+    ),
+    ("Watch.get", "Watch.get_until"): partial(a_signal, lambda watch: watch.get()),
+    ("Watch.__next__",): partial(a_signal, next),
+    ("wait",): a_blocked_signal,
+    ("suspend",): a_suspension,
+}
+SHOTS = IN_ALL // (2 * len(PROCESSES) + len(STREAMS))
+
+
+def without_processor() -> float:
+    """Seconds that this thread was ready to run and the machine had other things to do."""
+    with open("/proc/thread-self/schedstat") as file:
+        return int(file.read().split()[1]) / 1e9
+
+
+def shoot(scenario: Callable[[], Scenario], shots: int, names: set[str]) -> None:
+    late: list[float] = []
+    release: Callable[[], object]
+    unseen = set(names)
+
+    def handler(sig: hp.Signal) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        late.append(time.monotonic() - sig.time - (without_processor() - idle))
+        frame = sys._getframe(1)
+        while frame is not None and unseen:
+            unseen.discard(frame.f_code.co_qualname)
+            frame = frame.f_back  # type: ignore[assignment]
+        release()
+
+    with scenario() as arm, hp.SIG.local(ALRM=handler):
+        while len(late) < shots or (unseen and len(late) < 20 * shots):
+            call, release, spread = arm()
+            count = len(late)
+            idle = without_processor()
+            # Again after a second: it helps a call that would hang, and the first one is late by then.
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, spread), 1)
+            call()
+            wait_until(lambda count=count: len(late) > count)
+    assert max(late) < LATE
+    assert unseen == set(), "no signal came while these were under way"
+
+
+def visible(names: tuple[str, ...]) -> set[str]:
+    """Those that have frames of Python's."""
+    return {name.replace("Lines.__next__", "Lines._refill") for name in names if not name.startswith("ReadBuffer.")}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("mechanism", ["pidfd", "no pidfd"])
+@pytest.mark.parametrize("names", PROCESSES, ids=" ".join)
+def test_a_signal_during_a_process(names, mechanism):
+    """perlipc:S13, gotcha:SIG11, SIG17"""
+    with without_pidfd() if mechanism == "no pidfd" else contextlib.nullcontext():
+        shoot(PROCESSES[names], SHOTS, visible(names))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("names", STREAMS, ids=" ".join)
+def test_a_signal_during_a_stream(names):
+    """perlipc:S13, gotcha:SIG11, SIG17"""
+    shoot(STREAMS[names], SHOTS, visible(names))
