@@ -12,20 +12,28 @@ Changing the import to ``import hornpipe.expect as pexpect`` is the whole migrat
 '42'
 >>> child.close()
 
-The rooms: ``matcher`` knows patterns and no transport (``analysis`` tells it how far a pattern can see), ``base`` has
-the words that all transports share, ``pty_spawn``, ``fdpexpect``, ``popen_spawn`` and ``socket_pexpect`` are the
+The rooms: ``matcher`` knows patterns and no transport (``analysis`` tells it how far a pattern can see), ``spawnbase``
+has the words that all transports share, ``pty_spawn``, ``fdpexpect``, ``popen_spawn`` and ``socket_pexpect`` are the
 transports; ``run``, ``replwrap``, ``pxssh`` and ``interaction`` stand on these.
 """
 
-from hornpipe.expect.base import SpawnBase
+from typing import Any
+
 from hornpipe.expect.exceptions import EOF, TIMEOUT, ExceptionPexpect
-from hornpipe.expect.matcher import Patterns
+from hornpipe.expect.matcher import searcher_re, searcher_string
 from hornpipe.expect.programs import is_executable_file, split_command_line, which
 from hornpipe.expect.pty_spawn import spawn
 from hornpipe.expect.run import run, runu
+from hornpipe.expect.spawnbase import SpawnBase
 
-spawnu = spawn
-"""An old name, from the time when text was the exception."""
+
+class spawnu(spawn):
+    """An old name for ``spawn(..., encoding="utf-8")``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"encoding": "utf-8", **kwargs})
+
+
 PY3 = True
 """What programs of that time ask."""
 
@@ -34,11 +42,12 @@ __all__ = [
     "PY3",
     "TIMEOUT",
     "ExceptionPexpect",
-    "Patterns",
     "SpawnBase",
     "is_executable_file",
     "run",
     "runu",
+    "searcher_re",
+    "searcher_string",
     "spawn",
     "spawnu",
     "split_command_line",

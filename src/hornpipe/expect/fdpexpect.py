@@ -6,8 +6,8 @@ import os
 from typing import Any
 
 from hornpipe import wait
-from hornpipe.expect.base import SpawnBase
 from hornpipe.expect.exceptions import ExceptionPexpect
+from hornpipe.expect.spawnbase import SpawnBase
 
 _PIECE = 512
 """Bytes written after each "writable" to a descriptor that may block: what POSIX lets a pipe take whole at least."""

@@ -127,7 +127,8 @@ class Patterns:
         """Whether one of them has to see everything, always."""
         self.deferrable = any(entry.deferrable for entry in self.searched)
 
-    def __str__(self) -> str:
+    def listed(self) -> str:
+        """All of them, for a message."""
         words = []
         for pattern in self.all:
             if pattern is EOF or pattern is TIMEOUT:
@@ -136,6 +137,25 @@ class Patterns:
                 text = getattr(pattern, "pattern", pattern)
                 words.append(f"/{text}/" if isinstance(text, str) and text is not pattern else repr(text))
         return ", ".join(words) or "nothing"
+
+    def __str__(self) -> str:
+        lines = [f"{type(self).__name__}:"]
+        for index, pattern in enumerate(self.all):
+            if pattern is EOF or pattern is TIMEOUT:
+                lines.append(f"{index}: {pattern.__name__}")
+            elif isinstance(pattern, str | bytes):
+                lines.append(f"{index}: {pattern!r}")
+            else:
+                lines.append(f"{index}: re.compile({pattern.pattern!r})")
+        return "\n    ".join(lines)
+
+
+class searcher_re(Patterns):
+    """pexpect's name for a list of regular expressions, ``EOF`` and ``TIMEOUT``, for ``expect_loop``."""
+
+
+class searcher_string(Patterns):
+    """The same for exact strings."""
 
 
 _NO_PATTERNS = Patterns([])
@@ -169,7 +189,8 @@ class Stream(Generic[Str]):
         self._patterns = _NO_PATTERNS
         self._starts: list[int] = []
         """Where in the window each pattern goes on."""
-        self._search_window: int | None = None
+        self.search_window: int | None = None
+        """How far before the end of what has come a match may begin; ``None``: anywhere."""
         self._first = True
 
     def __len__(self) -> int:
@@ -194,10 +215,10 @@ class Stream(Generic[Str]):
 
     def begin(self, patterns: Patterns, search_window: int | None) -> None:
         """Look for these from now on; where they were looked for before, that goes on where it stopped."""
-        if patterns.all == self._patterns.all and search_window == self._search_window and not self._first:
+        if patterns.all == self._patterns.all and search_window == self.search_window and not self._first:
             return
         self.replace(self.rest())
-        self._patterns, self._search_window, self._first = patterns, search_window, True
+        self._patterns, self.search_window, self._first = patterns, search_window, True
         self._starts = [0] * len(patterns.searched)
 
     @property
@@ -215,14 +236,12 @@ class Stream(Generic[Str]):
         """Which pattern matches first, what came before it, and the match; these are consumed then."""
         if not self._fresh and not self._first:
             return None
-        patterns, starts, size = self._patterns, self._starts, self._search_window
-        old = len(self._window)
+        patterns, starts, size = self._patterns, self._starts, self.search_window
         window = self._window = self._empty.join([self._window, *self._fresh]) if self._fresh else self._window
         self._fresh, self._fresh_length = [], 0
         least = 0
         if size is not None:
-            # What has just come is searched in any case, however much it is; nothing is missed by longer reads.
-            least = max(0, (len(window) if self._first else old) - size)
+            least = max(0, len(window) - size)
         self._first = False
         best: Found | None = None
         for place, entry in enumerate(patterns.searched):

@@ -8,9 +8,9 @@ from typing import Any
 
 from hornpipe import deadline as deadlines
 from hornpipe import wait
-from hornpipe.expect.base import SpawnBase, deadline_of
 from hornpipe.expect.exceptions import TIMEOUT, ExceptionPexpect
 from hornpipe.expect.programs import split_command_line, which, whole_environment
+from hornpipe.expect.spawnbase import SpawnBase, deadline_of
 from hornpipe.expect.starting import start_with_preparation
 from hornpipe.fd import Descriptor, nonblocking, pipe, write_some
 from hornpipe.process import Process

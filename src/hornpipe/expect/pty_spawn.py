@@ -7,13 +7,13 @@ import struct
 import termios
 from collections.abc import Callable, Mapping
 from fcntl import ioctl
-from typing import Any
+from typing import Any, NoReturn
 
 from hornpipe import deadline as deadlines
 from hornpipe import pty, wait
-from hornpipe.expect.base import SpawnBase, deadline_of
 from hornpipe.expect.exceptions import ExceptionPexpect
 from hornpipe.expect.programs import split_command_line, which, whole_environment
+from hornpipe.expect.spawnbase import SpawnBase, deadline_of
 from hornpipe.expect.starting import start_with_preparation
 from hornpipe.fd import Descriptor, nonblocking
 from hornpipe.process import AFTER_KILL, Process
@@ -24,6 +24,21 @@ _LINE_ENDS = b"\n\r\x03\x04\x15\x1c\x1a"
 """After these the terminal's line begins anew."""
 _LOOKS_AT_ECHO = 0.002
 """Seconds between two looks at a flag that has no event."""
+_MOMENT = 0.1
+"""Seconds between a program's closing of its terminal and its end; where nothing is wrong less than a millisecond."""
+_LONGEST_LEAVING = 1.0
+"""The same for one that is in exit(2) already, and only slowed down."""
+_EXITING = 0x4
+"""PF_EXITING of the kernel's flags in /proc/PID/stat, set before a process closes what it has open."""
+
+
+def _is_leaving(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return True
+    return fields[0] in b"ZX" or bool(int(fields[6]) & _EXITING)
 
 
 class spawn(SpawnBase):
@@ -114,7 +129,7 @@ class spawn(SpawnBase):
         dimensions: tuple[int, int] | None = None,
     ) -> None:
         if isinstance(command, int):
-            raise ExceptionPexpect("a descriptor is no command: use hornpipe.expect.fdpexpect.fdspawn for it")
+            raise ExceptionPexpect("a number is no command: maybe you want to use fdpexpect.fdspawn")
         if args is not None and not isinstance(args, list):
             raise TypeError("The argument, args, must be a list.")
         words = [command, *args] if args else split_command_line(os.fsdecode(command))
@@ -210,6 +225,15 @@ class spawn(SpawnBase):
             if deadlines.passed(deadline):
                 return not self.isalive()
         return True
+
+    def _ended(self) -> NoReturn:
+        first, self.flag_eof = not self.flag_eof, True
+        if first and self.isalive() and self.pid is not None:
+            # Most programs close their terminal on their way out, and whoever has seen the end of the output asks
+            # for the status next. One that goes on working costs this moment once (gotcha:TTY2).
+            if not self.wait_for_end(_MOMENT) and _is_leaving(self.pid):
+                self.wait_for_end(_LONGEST_LEAVING)
+        super()._ended()
 
     # --- ending it ---
 

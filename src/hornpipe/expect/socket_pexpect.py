@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from hornpipe import wait
-from hornpipe.expect.base import SpawnBase
 from hornpipe.expect.exceptions import ExceptionPexpect
+from hornpipe.expect.spawnbase import SpawnBase
 
 
 class SocketSpawn(SpawnBase):

@@ -210,9 +210,13 @@ class SpawnBase:
         """What comes next, decoded and logged; ``None`` at the deadline; raises ``EOF``."""
         if self._ahead:
             return self._ahead.pop(0)
-        return self._take(self.maxread if self.maxread < _DEFAULT_MAXREAD else _BATCH, deadline)
+        # With a window over the end of what has come, how much comes at once is a part of what that means.
+        exact = self.maxread < _DEFAULT_MAXREAD or self._stream.search_window is not None
+        return self._take(self.maxread if exact else _BATCH, deadline)
 
     def _take(self, size: int, deadline: int) -> Any:
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
         while True:
             data = self._receive(size, deadline)
             if data is None:
@@ -238,8 +242,6 @@ class SpawnBase:
 
         Raises ``EOF`` or ``TIMEOUT``; -1 is the object's own timeout, ``None`` waits for ever.
         """
-        if self.closed:
-            raise ValueError("I/O operation on closed file.")
         if self._ahead:
             text = self._ahead.pop(0)
             if len(text) > size:
@@ -283,14 +285,14 @@ class SpawnBase:
             elif pattern is EOF or pattern is TIMEOUT:
                 made.append(pattern)
             elif isinstance(pattern, re.Pattern):
-                made.append(self._regex_of_our_kind(pattern))
+                made.append(self._coerce_expect_re(pattern))
             elif hasattr(pattern, "search"):
                 made.append(pattern)
             else:
                 self._refuse(pattern)
         return made
 
-    def _regex_of_our_kind(self, pattern: re.Pattern[Any]) -> re.Pattern[Any]:
+    def _coerce_expect_re(self, pattern: re.Pattern[Any]) -> re.Pattern[Any]:
         text = pattern.pattern
         if isinstance(text, str) == (self.encoding is not None):
             return pattern
@@ -436,7 +438,7 @@ class SpawnBase:
     def _described(self, searcher: Patterns) -> str:
         tail = self.before[-_SHOWN:]
         shown = f"...{tail!r}" if len(self.before) > _SHOWN else repr(tail)
-        return f"wanted {searcher} from {self.name}\nseen: {shown}\n{self}"
+        return f"wanted {searcher.listed()} from {self.name}\nseen: {shown}\n{self}"
 
     # --- the same for asyncio ---
 
