@@ -228,11 +228,10 @@ class spawn(SpawnBase):
 
     def _ended(self) -> NoReturn:
         first, self.flag_eof = not self.flag_eof, True
-        if first and self.isalive() and self.pid is not None:
-            # Most programs close their terminal on their way out, and whoever has seen the end of the output asks
-            # for the status next. One that goes on working costs this moment once (gotcha:TTY2).
-            if not self.wait_for_end(_MOMENT) and _is_leaving(self.pid):
-                self.wait_for_end(_LONGEST_LEAVING)
+        # Most programs close their terminal on their way out, and whoever has seen the end of the output asks for the
+        # status next. One that goes on working costs this moment once (gotcha:TTY2).
+        if first and self.pid is not None and not self.wait_for_end(_MOMENT) and _is_leaving(self.pid):
+            self.wait_for_end(_LONGEST_LEAVING)
         super()._ended()
 
     # --- ending it ---

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
+from hornpipe.expect.exceptions import TIMEOUT
 from hornpipe.expect.pty_spawn import spawn
 
 PEXPECT_PROMPT = "[PEXPECT_PROMPT>"
@@ -89,10 +90,21 @@ class REPLWrapper:
     def _finish(self, index: int, command: str, output: list[str]) -> str:
         if index == 1:
             # It waits for the rest of the command: it is interrupted, so that the next one starts anew.
-            self.child.kill(signal.SIGINT)
-            self._expect_prompt(timeout=1)
+            self._interrupt()
             raise ValueError(f"Continuation prompt found - input was incomplete:\n{command}")
         return "".join([*output, self.child.before])
+
+    def _interrupt(self) -> None:
+        # A signal that comes between an interpreter's last check and its read is not acted on before the read is over
+        # (Python's are like that): the second one finds it reading.
+        for last in (False, True):
+            self.child.kill(signal.SIGINT)
+            try:
+                self._expect_prompt(timeout=1)
+                return
+            except TIMEOUT:
+                if last:
+                    raise
 
     def __enter__(self) -> REPLWrapper:
         return self

@@ -60,9 +60,8 @@ def _talk(child: spawn, events: Any, extra_args: Any) -> Any:
         except (EOF, TIMEOUT):
             pieces.append(child.before)
             break
-        pieces.append(child.before)
-        if isinstance(child.after, child.allowed_string_types):
-            pieces.append(child.after)
+        matched = isinstance(child.after, child.allowed_string_types)
+        pieces.append(child.before + child.after if matched else child.before)
         if not answers:
             break
         answer = answers[index]
