@@ -188,6 +188,26 @@ def test_eof_and_timeout_are_no_text():
 
 
 @pytest.mark.parametrize(
+    ("pattern", "prefix", "needed"),
+    [
+        ("abc", "abc", "abc"),
+        ("ab+cd", "a", "cd"),
+        ("(?i)password: ", "", ": "),
+        ("(?i)\u017f!", "", "!"),
+        ("ab|cd", "", ""),
+        ("(ab)c", "", "c"),
+        ("a|ab", "a", "a"),
+        ("a(?:bc)?d", "a", "a"),
+    ],
+)
+def test_strings_that_every_match_has(pattern, prefix, needed):
+    for kind in (str, str.encode):
+        if kind is str or pattern.isascii():
+            found = reach_of(re.compile(kind(pattern)))
+            assert (found.prefix, found.needed) == (kind(prefix), kind(needed))
+
+
+@pytest.mark.parametrize(
     ("pattern", "width", "newlines", "behind"),
     [
         ("abc", 3, 0, 0),

@@ -9,12 +9,14 @@ The rooms, each of which imports only from those above it:
     reaper  process  spawn                   children: who owns them, how they start
     contain  pty                             their bounds, their terminals
     job  command                             one to n processes; the verbs
+    expect                                   programs that insist on a terminal, in pexpect's words
 """
 
 from hornpipe import image as _image  # noqa: F401 (how we were started is read before the program changes it)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # what a checker sees; at run time each name is looked up at its first use
+    from hornpipe import expect as expect
     from hornpipe import signals as signals
     from hornpipe.address import Address
     from hornpipe.alarms import alarm
@@ -110,6 +112,7 @@ __all__ = [
     "cmd",
     "connect",
     "daemonize",
+    "expect",
     "fn",
     "host_name",
     "inputs",
@@ -182,7 +185,7 @@ _ROOMS = {
     "sockets": ("Connection", "Credentials", "connect", "socket_pair"),
     "status": ("ExitStatus",),
 }
-_OPEN = {"signals"}
+_OPEN = {"expect", "signals"}
 """Rooms that are part of the face themselves."""
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -26,18 +26,20 @@ class Reach(NamedTuple):
     """Characters before its start."""
     prefix: Any
     """What it begins with; empty where that is not one string."""
+    needed: Any
+    """The longest string that is in every match, as far as that is easily seen."""
 
 
-NOTHING_KNOWN = Reach(INFINITE, INFINITE, INFINITE, "")
+NOTHING_KNOWN = Reach(INFINITE, INFINITE, INFINITE, "", "")
 
 
 def reach_of(pattern: re.Pattern[Any]) -> Reach:
     r"""The reach of a compiled pattern.
 
     >>> reach_of(re.compile(r"login: "))
-    Reach(width=7, newlines=0, behind=0, prefix='login: ')
+    Reach(width=7, newlines=0, behind=0, prefix='login: ', needed='login: ')
     >>> reach_of(re.compile(r"\w+@.*[$#] $"))
-    Reach(width=inf, newlines=1, behind=1, prefix='')
+    Reach(width=inf, newlines=1, behind=1, prefix='', needed='@')
     """
     text: Any = pattern.pattern
     try:
@@ -47,19 +49,23 @@ def reach_of(pattern: re.Pattern[Any]) -> Reach:
         return NOTHING_KNOWN
     flags = parsed.state.flags | pattern.flags
     width, newlines, behind = _walk(parsed, flags, {})
-    prefix = _prefix(parsed) if not flags & re.IGNORECASE else ""
+    runs = _runs(parsed, bool(flags & re.IGNORECASE))
+    prefix, needed = runs[0], max(runs, key=len)
     if isinstance(text, bytes):
-        return Reach(width, newlines, behind, bytes(map(ord, prefix)))
-    return Reach(width, newlines, behind, prefix)
+        return Reach(width, newlines, behind, prefix.encode("latin-1"), needed.encode("latin-1"))
+    return Reach(width, newlines, behind, prefix, needed)
 
 
-def _prefix(parsed: Any) -> str:
-    found = []
+def _runs(parsed: Any, ignore_case: bool) -> list[str]:
+    """The strings in a sequence that every match has; the first is what it begins with."""
+    runs: list[list[str]] = [[]]
     for op, argument in parsed:
-        if str(op) != "LITERAL":
-            break
-        found.append(chr(argument))
-    return "".join(found)
+        # Without case only what has none is sure; beyond ASCII that is a science of its own.
+        if str(op) == "LITERAL" and not (ignore_case and (argument > 127 or chr(argument).isalpha())):
+            runs[-1].append(chr(argument))
+        else:
+            runs.append([])
+    return ["".join(run) for run in runs]
 
 
 _Sum = tuple[float, float, float]
