@@ -22,6 +22,8 @@ from hornpipe.expect import fdpexpect, popen_spawn, pxssh, replwrap, socket_pexp
 from hornpipe.testing import stubborn
 from hornpipe.testing.patience import wait_until
 
+pytestmark = pytest.mark.usefixtures("with_and_without_pidfd")
+
 
 def sh(script: str, **options: object) -> pexpect.spawn:
     options = {"encoding": "utf-8", "echo": False, "timeout": 10, **options}
@@ -427,6 +429,13 @@ class OverSocket(OverPty):
         self.ours.shutdown(1)
 
 
+class OverSocketWithTimeout(OverSocket):
+    def __enter__(self) -> pexpect.SpawnBase:
+        child = super().__enter__()
+        self.ours.settimeout(3)
+        return child
+
+
 class OverDescriptor(OverSocket):
     def __enter__(self) -> pexpect.SpawnBase:
         super().__enter__()
@@ -439,7 +448,7 @@ class OverDescriptor(OverSocket):
         self.process.wait()
 
 
-@pytest.fixture(params=[OverPty, OverPipes, OverSocket, OverDescriptor])
+@pytest.fixture(params=[OverPty, OverPipes, OverSocket, OverSocketWithTimeout, OverDescriptor])
 def transport(request: pytest.FixtureRequest) -> OverPty:
     made: OverPty = request.param()
     return made

@@ -67,10 +67,12 @@ class SocketSpawn(SpawnBase):
         self.socket.close()
 
     def _write_some(self, fd: int, data: memoryview) -> int:
-        from socket import MSG_DONTWAIT, MSG_NOSIGNAL
+        from socket import MSG_DONTWAIT
 
+        if self.socket.gettimeout() is not None:
+            return super()._write_some(fd, data)  # it does not block, and its own send would wait as long as that
         try:
-            count: int = self.socket.send(data, MSG_DONTWAIT | MSG_NOSIGNAL)
-        except (BlockingIOError, TimeoutError):
+            count: int = self.socket.send(data, MSG_DONTWAIT)
+        except BlockingIOError:
             return 0
         return count
