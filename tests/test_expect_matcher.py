@@ -9,7 +9,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from hornpipe.expect.analysis import INFINITE, reach_of
@@ -114,7 +114,12 @@ CUTS = st.lists(st.integers(0, 40), max_size=12)
 PATTERNS = st.lists(st.one_of(LITERAL, REGEX.map(compiled), REGEX.map(lambda r: compiled(r, re.DOTALL))), max_size=3)
 
 
+@settings(max_examples=400)
 @given(PATTERNS, TEXT, CUTS)
+@example([re.compile("^b")], "aaaabaa", [6])
+@example([re.compile("(?<=a)b")], "aaaab", [4])
+@example([re.compile("a[^\n]*b")], "b ba  b", [4, 5, 6])
+@example([re.compile("a.*\n.*b")], "bba\n  b", [3, 4, 5, 6])
 @example([re.compile("(?m:^)a")], "b\n\na", [3])
 @example([re.compile("b$")], "bab", [1, 2])
 @example([re.compile("a.*b", re.DOTALL)], "  \na\n\n\n\nb", [4, 5, 6, 7])

@@ -126,6 +126,14 @@ def test_the_end_of_the_output_is_not_the_end_of_the_program():
         assert (child.isalive(), child.exitstatus, child.signalstatus) == (False, 7, None)
 
 
+def test_waiting_for_the_end_does_not_keep_it_from_coming():
+    """gotcha:TTY2: what the program says meanwhile is taken, and there to be expected afterwards."""
+    with sh("seq 50000; exit 3") as child:
+        assert child.wait() == 3
+        child.expect_exact("50000\r\n")
+        assert child.before.count("\n") == 49_999
+
+
 def test_a_child_that_is_told_by_hang_up_goes_at_once():
     """gotcha:TTY3."""
     child = sh("echo ready; exec sleep 60")
