@@ -86,12 +86,13 @@ child.close()
         person.expect_exact("back True !")
 
 
-def test_the_hang_up_of_our_own_terminal_ends_it(tmp_path: Path):
+@pytest.mark.parametrize("program", ["cat", "yes"])
+def test_the_hang_up_of_our_own_terminal_ends_it(program: str, tmp_path: Path):
     """gotcha:TTY10: pexpect spins there, and then raises."""
     report = tmp_path / "report"
     source = f"""
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
-child = pexpect.spawn("cat", echo=False)
+child = pexpect.spawn({program!r}, echo=False)
 say("ready")
 child.interact()
 child.close()

@@ -394,6 +394,17 @@ def test_no_hidden_sleep_is_in_a_round_trip():
         assert time.monotonic() - began < 2.5
 
 
+def test_a_subclass_may_read_in_its_own_way():
+    class Shouting(pexpect.spawn):
+        def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> str:
+            text: str = super().read_nonblocking(size, timeout).upper()
+            return text
+
+    with Shouting("echo hello", encoding="utf-8", timeout=10) as child:
+        child.expect_exact("HELLO")
+        child.expect(pexpect.EOF)
+
+
 # --- one behaviour over every transport ---
 
 

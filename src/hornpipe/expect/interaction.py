@@ -86,8 +86,8 @@ def _copy(
                 data = child.take_raw(_READ)
             except EOF:
                 return
-            if data:
-                _write_all(child.STDOUT_FILENO, data if output_filter is None else output_filter(data))
+            if data and not _show(child, data if output_filter is None else output_filter(data)):
+                return
         if child.STDIN_FILENO in ready:
             data = _read_ours(child.STDIN_FILENO)
             if input_filter is not None and data:
@@ -96,8 +96,8 @@ def _copy(
             typed = data if at < 0 else data[:at]
             if typed:
                 child.type_raw(typed)
-                _write_all(child.STDOUT_FILENO, child.take_buffer())
-            if at >= 0 or not data:
+            # While room for it was waited for, the program may have said something.
+            if not _show(child, child.take_buffer()) or at >= 0 or not data:
                 return
 
 
@@ -110,12 +110,19 @@ def _read_ours(fd: int) -> bytes:
         raise
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
+def _show(child: spawn, data: bytes) -> bool:
+    """Write it to our user's screen; false when that has hung up."""
+    fd, view = child.STDOUT_FILENO, memoryview(data)
     while view:
         wait.one(fd, wait.WRITE, NEVER)
-        # Short, since our stdout is not ours alone to make non-blocking (gotcha:P5).
-        view = view[os.write(fd, view[:512]) :]
+        try:
+            # Short, since our stdout is not ours alone to make non-blocking (gotcha:P5).
+            view = view[os.write(fd, view[:512]) :]
+        except OSError as error:
+            if error.errno == errno.EIO:
+                return False
+            raise
+    return True
 
 
 def _handle(signals: Watch, child: spawn, ours: _OurTerminal) -> None:

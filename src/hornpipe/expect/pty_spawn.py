@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import struct
 import termios
 from collections.abc import Callable, Mapping
@@ -282,10 +283,16 @@ class spawn(SpawnBase):
 
     def kill(self, sig: int) -> None:
         """Send it a signal, if it runs."""
-        if self.isalive() and self._process is not None and self.pid is not None:
-            # The program itself, not its group, as everybody who knows the word expects; an unreaped child
-            # keeps its number, so this cannot hit a stranger.
-            os.kill(self.pid, sig)
+        if not self.isalive() or self._process is None or self.pid is None:
+            return
+        # The program itself and not its group, as everybody who knows the word expects.
+        if self._process.has_pidfd:
+            try:
+                signal.pidfd_send_signal(self._process.fileno(), sig)
+            except ProcessLookupError:
+                pass  # it has just ended
+        else:
+            os.kill(self.pid, sig)  # an unreaped child keeps its number
 
     def __del__(self) -> None:
         if getattr(self, "closed", True):

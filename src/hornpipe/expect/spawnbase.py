@@ -254,8 +254,8 @@ class SpawnBase:
         return text
 
     def _reader(self) -> Callable[[int], Any]:
-        # A subclass of somebody's may read in its own way: what pexpect documents for that is this method.
-        if type(self).read_nonblocking in _OUR_READINGS:
+        # Somebody's subclass may read in its own way: what pexpect documents for that is this method.
+        if getattr(self.read_nonblocking, "__func__", None) is SpawnBase.read_nonblocking:
             return self._more
 
         def more(deadline: int) -> Any:
@@ -613,6 +613,3 @@ def _asked_for_async(async_: bool, kw: dict[str, Any]) -> bool:
     if kw:
         raise TypeError(f"Unknown keyword arguments: {kw}")
     return async_
-
-
-_OUR_READINGS: set[Any] = {SpawnBase.read_nonblocking}
