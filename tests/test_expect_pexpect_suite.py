@@ -10,15 +10,19 @@ What is left out:
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
 import pytest
+
+import hornpipe.expect as pexpect
+from hornpipe.expect import fdpexpect, popen_spawn, pxssh, replwrap, socket_pexpect
 
 LEFT_OUT = ("test_ansi.py", "test_screen.py", "test_FSM.py")
 DESELECTED = ("test_bad_child_pid", "test_existing_spawn", "test_zsh")
@@ -53,7 +57,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
         archive.extractall(folder, filter="data")
     tests = folder / "pexpect-4.9.0" / "tests"
     # Where the original could be imported by mistake, nothing of it is left.
-    shutil.rmtree(tests.parent / "pexpect")
+    (tests.parent / "pexpect").rename(folder / "original")
     for name in LEFT_OUT:
         (tests / name).unlink()
     for path in tests.glob("*.py"):
@@ -62,6 +66,39 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
             text = re.sub(old, new, text, flags=re.MULTILINE)
         path.write_text(text, encoding="utf-8")
     return tests
+
+
+def signatures(path: Path, name: str) -> dict[str, list[str]]:
+    """The public methods of a class in a source, with their parameters."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = next(node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == name)
+    return {
+        node.name: [argument.arg for argument in node.args.args]
+        for node in found.body
+        if isinstance(node, ast.FunctionDef)
+        and not node.decorator_list  # a property, which is no word to be called
+        and (node.name == "__init__" or not node.name.startswith("_"))
+    }
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "ours"),
+    [
+        ("spawnbase", "SpawnBase", pexpect.SpawnBase),
+        ("pty_spawn", "spawn", pexpect.spawn),
+        ("fdpexpect", "fdspawn", fdpexpect.fdspawn),
+        ("popen_spawn", "PopenSpawn", popen_spawn.PopenSpawn),
+        ("socket_pexpect", "SocketSpawn", socket_pexpect.SocketSpawn),
+        ("replwrap", "REPLWrapper", replwrap.REPLWrapper),
+        ("pxssh", "pxssh", pxssh.pxssh),
+    ],
+)
+def test_every_word_has_the_same_parameters(suite: Path, module: str, name: str, ours: type):
+    own = {"try_read_prompt", "levenshtein_distance"}  # how pxssh does it, and no word of its face
+    for method, parameters in signatures(suite.parent.parent / "original" / f"{module}.py", name).items():
+        if method not in own:
+            taken = list(inspect.signature(getattr(ours, method)).parameters)
+            assert taken[: len(parameters)] == parameters, method
 
 
 @pytest.mark.soak

@@ -21,10 +21,10 @@ from typing import Any
 
 from hornpipe.expect.exceptions import EOF, TIMEOUT, ExceptionPexpect
 from hornpipe.expect.matcher import searcher_re, searcher_string
-from hornpipe.expect.programs import is_executable_file, split_command_line, which
 from hornpipe.expect.pty_spawn import spawn
 from hornpipe.expect.run import run, runu
 from hornpipe.expect.spawnbase import SpawnBase
+from hornpipe.expect.utils import is_executable_file, split_command_line, which
 
 
 class spawnu(spawn):

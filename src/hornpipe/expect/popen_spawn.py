@@ -9,9 +9,9 @@ from typing import Any
 from hornpipe import deadline as deadlines
 from hornpipe import wait
 from hornpipe.expect.exceptions import TIMEOUT, ExceptionPexpect
-from hornpipe.expect.programs import split_command_line, which, whole_environment
 from hornpipe.expect.spawnbase import SpawnBase, deadline_of
 from hornpipe.expect.starting import start_with_preparation
+from hornpipe.expect.utils import split_command_line, which, whole_environment
 from hornpipe.fd import Descriptor, nonblocking, pipe, write_some
 from hornpipe.process import Process
 from hornpipe.spawn import start

@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 from hornpipe import deadline as deadlines
 from hornpipe import pty, wait
 from hornpipe.expect.exceptions import ExceptionPexpect
-from hornpipe.expect.programs import split_command_line, which, whole_environment
 from hornpipe.expect.spawnbase import SpawnBase, deadline_of
 from hornpipe.expect.starting import start_with_preparation
+from hornpipe.expect.utils import split_command_line, which, whole_environment
 from hornpipe.fd import Descriptor, nonblocking
 from hornpipe.process import AFTER_KILL, Process
 from hornpipe.spawn import start

@@ -9,8 +9,8 @@ from typing import Any
 
 from hornpipe import deadline as deadlines
 from hornpipe.expect.exceptions import EOF, TIMEOUT, ExceptionPexpect
-from hornpipe.expect.programs import split_command_line
 from hornpipe.expect.pty_spawn import spawn
+from hornpipe.expect.utils import split_command_line
 
 __all__ = ["ExceptionPxssh", "pxssh"]
 

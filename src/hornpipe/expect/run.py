@@ -92,7 +92,6 @@ def _talk(child: spawn, events: Any, extra_args: Any) -> Any:
     return child.string_type().join(pieces)
 
 
-def runu(command: Any, timeout: float | None = 30, withexitstatus: bool = False, **kwargs: Any) -> Any:
+def runu(*args: Any, **kwargs: Any) -> Any:
     """``run`` in text; an old name for ``run(..., encoding="utf-8")``."""
-    kwargs.setdefault("encoding", "utf-8")
-    return run(command, timeout=timeout, withexitstatus=withexitstatus, **kwargs)
+    return run(*args, **{"encoding": "utf-8", **kwargs})

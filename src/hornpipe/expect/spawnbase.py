@@ -95,7 +95,6 @@ class SpawnBase:
         self.codec_errors = codec_errors
         self._decoder: Any = None
         self.string_type: type[Any]
-        self.buffer_type: type[Any]
         if encoding is None:
             self._empty: Any = b""
             self.crlf: Any = b"\r\n"
