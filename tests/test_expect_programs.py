@@ -138,9 +138,10 @@ def test_a_child_that_is_told_by_hang_up_goes_at_once():
     """gotcha:TTY3."""
     child = sh("echo ready; exec sleep 60")
     child.expect_exact("ready")
+    child.delayafterclose = 30
     began = time.monotonic()
     child.close()
-    assert time.monotonic() - began < 0.09
+    assert time.monotonic() - began < 10
     assert (child.closed, child.isalive(), child.signalstatus) == (True, False, signal.SIGHUP)
 
 
