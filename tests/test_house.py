@@ -269,7 +269,6 @@ ALLOWED: dict[tuple[str, str, str], str] = {
     ("hornpipe.resolve", "_own_name.ask", "_socket.getaddrinfo"): "the same",
     ("hornpipe.resolve", "_name_of", "_socket.getnameinfo"): "the same",
     ("hornpipe.reaper", "_stop_before_fork", "thread.join"): "bounded; the thread has just been told to end",
-    ("hornpipe.daemon", "daemonize", "asyncio._get_running_loop"): "looks only",
     (
         "hornpipe.expect.spawnbase",
         "SpawnBase._readable_async",
