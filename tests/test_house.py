@@ -268,6 +268,7 @@ ALLOWED: dict[tuple[str, str, str], str] = {
     ("hornpipe.resolve", "_look_up", "_socket.getaddrinfo"): "in a thread of its own, abandoned at the deadline",
     ("hornpipe.resolve", "_own_name.ask", "_socket.getaddrinfo"): "the same",
     ("hornpipe.resolve", "_name_of", "_socket.getnameinfo"): "the same",
+    ("hornpipe.sockets.listening", "Listener.fileno", "select.epoll"): "only its descriptor is used, by others",
     ("hornpipe.reaper", "_stop_before_fork", "thread.join"): "bounded; the thread has just been told to end",
     (
         "hornpipe.expect.spawnbase",

@@ -59,7 +59,7 @@ if TYPE_CHECKING:  # what a checker sees; at run time each name is looked up at 
     from hornpipe.reexec import on_hup, restart_on_hup
     from hornpipe.resolve import host_name
     from hornpipe.signals import SIG, Foreign, Immediate, Signal, Watch, alive, kill, watch
-    from hornpipe.sockets import Connection, Credentials, connect, socket_pair
+    from hornpipe.sockets import Connection, Credentials, Listener, connect, listen, socket_pair
     from hornpipe.status import ExitStatus
 
 __version__ = "0.1.0"
@@ -93,6 +93,7 @@ __all__ = [
     "Job",
     "LimitExceeded",
     "Lines",
+    "Listener",
     "NoAnswer",
     "Options",
     "Pipeline",
@@ -119,6 +120,7 @@ __all__ = [
     "is_fifo",
     "kept_descriptors",
     "kill",
+    "listen",
     "lock",
     "on_hup",
     "restart_on_hup",
@@ -182,7 +184,7 @@ _ROOMS = {
     "reexec": ("on_hup", "restart_on_hup"),
     "resolve": ("host_name",),
     "signals": ("SIG", "Foreign", "Immediate", "Signal", "Watch", "alive", "kill", "watch"),
-    "sockets": ("Connection", "Credentials", "connect", "socket_pair"),
+    "sockets": ("Connection", "Credentials", "Listener", "connect", "listen", "socket_pair"),
     "status": ("ExitStatus",),
 }
 _OPEN = {"expect", "signals"}

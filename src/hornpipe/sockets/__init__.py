@@ -3,11 +3,13 @@
 - ``descriptor``: a socket that is owned
 - ``connection``: a file object with a peer; ``tls``: the same, encrypted
 - ``connecting``: the first of a host's addresses that answers
+- ``listening``: taking in who connects; ``unix_names``, ``holders``: what the names need
 """
 
 from __future__ import annotations
 
 from hornpipe.sockets.connecting import connect
 from hornpipe.sockets.connection import Connection, Credentials, socket_pair
+from hornpipe.sockets.listening import Listener, listen
 
-__all__ = ["Connection", "Credentials", "connect", "socket_pair"]
+__all__ = ["Connection", "Credentials", "Listener", "connect", "listen", "socket_pair"]

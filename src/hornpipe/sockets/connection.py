@@ -110,7 +110,7 @@ class Connection(Handle[Str]):
         self._scheme = scheme
         self._peer = peer
         self.timeout = timeout
-        self._newline = _checked_newline(newline)
+        self._newline = check_newline(newline)
         self._receives_fds = receives_fds
         self._arrived: list[list[Descriptor]] = []
         self._dotted: list[Any] = []
@@ -549,7 +549,8 @@ class Connection(Handle[Str]):
         self._arrived.clear()
 
 
-def _checked_newline(newline: str) -> str:
+def check_newline(newline: str) -> str:
+    """Refuse what no protocol ends its lines with."""
     if newline not in ("\n", "\r\n"):
         raise ValueError(f"newline must be '\\n' or '\\r\\n', not {newline!r}")
     return newline

@@ -1,0 +1,392 @@
+"""Listening, and taking in who connects (perlipc:N4, N8, N17)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from _socket import (
+    AF_INET6,
+    AF_UNIX,
+    IPPROTO_IPV6,
+    IPPROTO_TCP,
+    IPV6_V6ONLY,
+    SO_ACCEPTCONN,
+    SO_REUSEADDR,
+    SO_TYPE,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_NODELAY,
+)
+from _socket import socket as Calls
+from collections.abc import Iterator
+from typing import Self
+
+from hornpipe import wait
+from hornpipe.address import Address
+from hornpipe.deadline import after, check_timeout, passed, sooner
+from hornpipe.fd import Descriptor, above_stdio
+from hornpipe.lines import TEXT
+from hornpipe.resolve import Place, places
+from hornpipe.sockets.connection import LINE_LIMIT, Connection, check_newline
+from hornpipe.sockets.descriptor import Socket
+from hornpipe.sockets.holders import holders
+from hornpipe.sockets.unix_names import BoundName, bind
+from hornpipe.supervision import passed_descriptors
+
+_BACKLOG = 65535
+"""More than the system allows: it cuts it to its own limit, net.core.somaxconn."""
+_TRIES = 20
+"""Free ports that are tried until one is free in every family."""
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0
+"""Seconds between tries when there are no descriptors left."""
+
+# accept(2): errors of the connection that is waiting, which is gone with them. The next one may be fine.
+_LOST = {
+    errno.ECONNABORTED,
+    errno.EPROTO,
+    errno.ENETDOWN,
+    errno.ENOPROTOOPT,
+    errno.EHOSTDOWN,
+    errno.ENONET,
+    errno.EHOSTUNREACH,
+    errno.EOPNOTSUPP,
+    errno.ENETUNREACH,
+    errno.EPERM,
+    errno.ETIMEDOUT,
+}
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
+
+_passed: dict[int, str] = {}
+
+
+class Listener:
+    """Sockets that listen, at one address or several.
+
+    A context manager and an iterator of connections; ``fileno()`` can be polled. Leaving closes it
+    and removes the Unix names that this process made for it.
+
+    >>> import hornpipe as hp
+    >>> with listen("tcp://127.0.0.1:0") as listener, hp.connect(listener.address) as client:
+    ...     with listener.accept(timeout=5) as connection:
+    ...         connection.peer == client.local
+    True
+    """
+
+    def __init__(
+        self,
+        sockets: list[tuple[Socket, Address]],
+        names: list[BoundName],
+        *,
+        newline: str,
+        line_limit: int | None,
+        receives_fds: bool,
+        timeout: float | None,
+    ) -> None:
+        self._sockets = {socket.fileno(): (socket, address) for socket, address in sockets}
+        self._names = names
+        self._newline = check_newline(newline)
+        self._line_limit = line_limit
+        self._receives_fds = receives_fds
+        self._timeout = check_timeout(timeout)
+        self._all: Descriptor | None = None
+        for socket, _ in sockets:
+            # Who is ready may have gone before we ask, or have been taken in by a sibling.
+            socket.calls.setblocking(False)
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where it listens, with the ports that the system chose."""
+        return [address for _, address in self._sockets.values()]
+
+    @property
+    def address(self) -> Address:
+        """Where it listens, the first if there are several."""
+        self.fileno()
+        return self.addresses[0]
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed."""
+        return not self._sockets
+
+    def fileno(self) -> int:
+        """What is readable when somebody waits to be accepted; for several sockets, an epoll descriptor."""
+        if not self._sockets:
+            raise ValueError("the listener is closed")
+        if len(self._sockets) == 1:
+            return next(iter(self._sockets))
+        if self._all is None:
+            epoll = select.epoll()
+            for fd in self._sockets:
+                epoll.register(fd, select.EPOLLIN)
+            self._all = Descriptor(above_stdio(os.dup(epoll.fileno())))
+            epoll.close()
+        return self._all.fileno()
+
+    def accept(self, timeout: float | None = None) -> Connection[str]:
+        """The next connection; ``TimeoutError`` when none comes in time.
+
+        One that has gone before it was accepted is passed over. When the process or the system has
+        no descriptors left it tries again, ever less often, until the deadline.
+        """
+        return self._next(timeout)
+
+    def _next(self, timeout: float | None) -> Connection[str]:
+        deadline = after(timeout)
+        pause = _SHORTEST_PAUSE
+        while True:
+            lack: OSError | None = None
+            self.fileno()
+            for fd, _ in wait.until([(fd, wait.READ) for fd in self._sockets], deadline):
+                try:
+                    taken = self._take(fd)
+                except OSError as error:
+                    if error.errno not in _EXHAUSTED:
+                        raise
+                    lack = error
+                else:
+                    if taken is not None:
+                        return taken
+            if lack is not None:
+                # It is still waiting, so the next poll would come at once: no spinning.
+                wait.until([], sooner(deadline, after(pause)))
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            if passed(deadline):
+                why = f": {lack.strerror}" if lack else ""
+                raise TimeoutError(f"no connection to {self._shown()} within {timeout:g} s{why}") from lack
+
+    def _take(self, fd: int) -> Connection[str] | None:
+        if fd not in self._sockets:
+            raise ValueError("the listener is closed")
+        socket, address = self._sockets.pop(fd)
+        self._sockets[fd] = socket, address  # at the end: who is busy must not keep the others from being heard
+        try:
+            taken, name = socket.calls._accept()  # type: ignore[attr-defined]  # typeshed leaves it out
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno in _LOST:
+                return None
+            raise
+        ours = Socket(Calls(socket.calls.family, SOCK_STREAM, 0, fileno=taken))
+        peer = Address.of(address.scheme, name)
+        if address.scheme == "tcp":
+            try:
+                ours.calls.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+            except OSError:
+                pass  # it has gone already: its reads will say so
+        return Connection(
+            ours,
+            TEXT,
+            scheme=address.scheme,
+            peer=peer,
+            name=str(peer) if peer is not None else f"a client of {address}",
+            timeout=self._timeout,
+            newline=self._newline,
+            line_limit=self._line_limit,
+            receives_fds=self._receives_fds and address.is_unix,
+        )
+
+    def _shown(self) -> str:
+        return " and ".join(map(str, self.addresses)) or "the listener"
+
+    def __iter__(self) -> Iterator[Connection[str]]:
+        while True:
+            yield self._next(None)
+
+    def close(self) -> None:
+        """Stop listening and remove the names that this process made; closing twice does nothing.
+
+        Who has connected and was not accepted is turned away. In a forked child only the child's
+        descriptors are closed: the parent goes on listening.
+        """
+        for name in self._names:
+            name.remove()
+        self._names = []
+        if self._all is not None:
+            self._all.close()
+        sockets, self._sockets = self._sockets, {}
+        for socket, _ in sockets.values():
+            socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Listener at {self._shown()}>" if self._sockets else "<Listener, closed>"
+
+
+def listen(
+    *addresses: str | Address,
+    passed: str | None = None,
+    backlog: int = _BACKLOG,
+    mode: int = 0o600,
+    reuse: bool = True,
+    timeout: float | None = None,
+    newline: str = "\n",
+    line_limit: int | None = LINE_LIMIT,
+    receives_fds: bool = False,
+) -> Listener:
+    """Listen at ``tcp://host:port`` or ``unix:///path``, or at several of them (perlipc:N17).
+
+    ``tcp://:9000`` is every interface, of IPv4 and IPv6; port 0 is a free one. A Unix name has ``mode``
+    whatever the umask; a dead one in its place is replaced, a living server's or a file of another
+    kind never. ``passed`` names sockets that a service manager may have opened for us (LISTEN_FDNAMES):
+    they are taken if they are there, and else the addresses are made here.
+
+    ``timeout``, ``newline``, ``line_limit`` and ``receives_fds`` are those of the connections.
+    ``reuse=False`` does without SO_REUSEADDR, so that a restart meets the last one's connections.
+    """
+    wanted = [Address.parse(address) for address in addresses]
+    for address in wanted:
+        if address.socket_type != SOCK_STREAM:
+            raise ValueError(f"{str(address)!r} is no stream; open_datagram is for datagrams")
+    if not wanted and passed is None:
+        raise ValueError("listen() needs an address, or the name of passed sockets")
+    if not 0 <= mode <= 0o777:
+        raise ValueError(f"mode must be between 0 and 0o777, not {mode!r}")
+    made = _Made(backlog, mode, reuse)
+    try:
+        if passed is not None:
+            made.adopt(passed)
+        if not made.sockets:
+            if not wanted:
+                raise FileNotFoundError(errno.ENOENT, f"no socket named {passed!r} was passed to this process")
+            for address in wanted:
+                made.make(address)
+        return Listener(
+            made.sockets,
+            made.names,
+            newline=newline,
+            line_limit=line_limit,
+            receives_fds=receives_fds,
+            timeout=timeout,
+        )
+    except BaseException:
+        made.undo()
+        raise
+
+
+class _Made:
+    """What has been made so far."""
+
+    def __init__(self, backlog: int, mode: int, reuse: bool) -> None:
+        self._backlog = backlog
+        self._mode = mode
+        self._reuse = reuse
+        self.sockets: list[tuple[Socket, Address]] = []
+        self.names: list[BoundName] = []
+
+    def undo(self) -> None:
+        for name in self.names:
+            name.remove()
+        for socket, _ in self.sockets:
+            socket.close()
+
+    def adopt(self, name: str) -> None:
+        """Take the sockets of this name that were passed to us."""
+        _passed.update(passed_descriptors())
+        for fd in [fd for fd, each in _passed.items() if each == name]:
+            del _passed[fd]
+            socket = Socket(Calls(fileno=fd))
+            calls = socket.calls
+            if calls.getsockopt(SOL_SOCKET, SO_TYPE) != SOCK_STREAM or not calls.getsockopt(SOL_SOCKET, SO_ACCEPTCONN):
+                raise ValueError(f"the passed socket {name!r} is not one that listens for streams")
+            scheme = "unix" if calls.family == AF_UNIX else "tcp"
+            address = Address.of(scheme, calls.getsockname())
+            assert address is not None
+            self.sockets.append((socket, address))
+
+    def make(self, address: Address) -> None:
+        """Make one, or one for each of the host's addresses."""
+        found = places(address, after(None), passive=True)
+        if address.is_unix:
+            self._add(found[0], address)
+            return
+        if not address.host:
+            # One socket for both families, with one port (gotcha:SO6); IPv4 alone where there is no IPv6.
+            self._first_that_can_be(found, address)
+            return
+        for _ in range(_TRIES):
+            if self._make_all(found, address):
+                return
+        raise self._in_use(found[0], address)
+
+    def _first_that_can_be(self, found: list[Place], address: Address) -> None:
+        for place in found:
+            try:
+                self._add(place, address)
+                return
+            except OSError as error:
+                if place == found[-1] or error.errno not in _NO_SUCH_FAMILY:
+                    raise
+
+    def _make_all(self, found: list[Place], address: Address) -> bool:
+        """All with one port; false when the free port of the first was not free for another."""
+        count = len(self.sockets)
+        port = found[0].name[1]
+        failure: OSError | None = None
+        for place in dict.fromkeys(found):
+            try:
+                self._add(Place(place.family, (place.name[0], port, *place.name[2:])), address)
+            except OSError as error:
+                if error.errno in _NO_SUCH_FAMILY:
+                    failure = error
+                    continue
+                if found[0].name[1] == 0 and port and error.errno == errno.EADDRINUSE:
+                    for socket, _ in self.sockets[count:]:
+                        socket.close()
+                    del self.sockets[count:]
+                    return False
+                raise
+            port = self.sockets[-1][0].calls.getsockname()[1]
+        if len(self.sockets) == count and failure is not None:
+            raise failure
+        return True
+
+    def _add(self, place: Place, address: Address) -> None:
+        socket = Socket(Calls(place.family, SOCK_STREAM, 0))
+        try:
+            self._bind(socket, place, address)
+        except OSError as error:
+            socket.close()
+            if error.errno == errno.EADDRINUSE:
+                raise self._in_use(place, address) from None
+            if isinstance(error, FileExistsError | TimeoutError):
+                raise
+            raise OSError(error.errno, f"cannot listen at {address}: {error.strerror}") from None
+        except BaseException:
+            socket.close()
+            raise
+
+    def _bind(self, socket: Socket, place: Place, address: Address) -> None:
+        calls = socket.calls
+
+        def listen() -> None:
+            calls.listen(self._backlog)
+
+        if place.family == AF_UNIX:
+            name = bind(socket, address, self._mode, listen)
+            if name is not None:
+                self.names.append(name)
+            self.sockets.append((socket, address))
+            return
+        if self._reuse:
+            # For the generation after this one: it needs the option on both (gotcha:SO1).
+            calls.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        if place.family == AF_INET6:
+            calls.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, int(bool(address.host)))
+        calls.bind(place.name)
+        listen()
+        bound = calls.getsockname()
+        where = Address.of(address.scheme, bound)
+        assert where is not None
+        self.sockets.append((socket, where if address.host else Address("tcp", "", str(bound[1]))))
+
+    def _in_use(self, place: Place, address: Address) -> OSError:
+        return OSError(errno.EADDRINUSE, f"{address} is in use{holders(place)}")
