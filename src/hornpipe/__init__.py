@@ -59,7 +59,18 @@ if TYPE_CHECKING:  # what a checker sees; at run time each name is looked up at 
     from hornpipe.reexec import on_hup, restart_on_hup
     from hornpipe.resolve import host_name
     from hornpipe.signals import SIG, Foreign, Immediate, Signal, Watch, alive, kill, watch
-    from hornpipe.sockets import Connection, Credentials, Listener, connect, listen, socket_pair
+    from hornpipe.sockets import (
+        Connection,
+        Credentials,
+        Datagram,
+        DatagramSocket,
+        Listener,
+        connect,
+        datagram_pair,
+        listen,
+        open_datagram,
+        socket_pair,
+    )
     from hornpipe.status import ExitStatus
 
 __version__ = "0.1.0"
@@ -79,6 +90,8 @@ __all__ = [
     "Connection",
     "Credentials",
     "Daemon",
+    "Datagram",
+    "DatagramSocket",
     "Detached",
     "Duplex",
     "ExitStatus",
@@ -113,6 +126,7 @@ __all__ = [
     "cmd",
     "connect",
     "daemonize",
+    "datagram_pair",
     "expect",
     "fn",
     "host_name",
@@ -123,6 +137,7 @@ __all__ = [
     "listen",
     "lock",
     "on_hup",
+    "open_datagram",
     "restart_on_hup",
     "sh",
     "signals",
@@ -184,7 +199,18 @@ _ROOMS = {
     "reexec": ("on_hup", "restart_on_hup"),
     "resolve": ("host_name",),
     "signals": ("SIG", "Foreign", "Immediate", "Signal", "Watch", "alive", "kill", "watch"),
-    "sockets": ("Connection", "Credentials", "Listener", "connect", "listen", "socket_pair"),
+    "sockets": (
+        "Connection",
+        "Credentials",
+        "Datagram",
+        "DatagramSocket",
+        "Listener",
+        "connect",
+        "datagram_pair",
+        "listen",
+        "open_datagram",
+        "socket_pair",
+    ),
     "status": ("ExitStatus",),
 }
 _OPEN = {"expect", "signals"}

@@ -4,12 +4,25 @@
 - ``connection``: a file object with a peer; ``tls``: the same, encrypted
 - ``connecting``: the first of a host's addresses that answers
 - ``listening``: taking in who connects; ``unix_names``, ``holders``: what the names need
+- ``datagrams``: whole messages
 """
 
 from __future__ import annotations
 
 from hornpipe.sockets.connecting import connect
 from hornpipe.sockets.connection import Connection, Credentials, socket_pair
+from hornpipe.sockets.datagrams import Datagram, DatagramSocket, datagram_pair, open_datagram
 from hornpipe.sockets.listening import Listener, listen
 
-__all__ = ["Connection", "Credentials", "Listener", "connect", "listen", "socket_pair"]
+__all__ = [
+    "Connection",
+    "Credentials",
+    "Datagram",
+    "DatagramSocket",
+    "Listener",
+    "connect",
+    "datagram_pair",
+    "listen",
+    "open_datagram",
+    "socket_pair",
+]

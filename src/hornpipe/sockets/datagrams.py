@@ -1,0 +1,517 @@
+"""Datagrams: whole messages to and from anybody, over UDP and Unix names (perlipc:N13, N14, N19, gotcha:U1-U5)."""
+
+from __future__ import annotations
+
+import array
+import errno
+import os
+import struct
+from _socket import (
+    AF_INET,
+    AF_INET6,
+    AF_UNIX,
+    CMSG_SPACE,
+    IP_ADD_MEMBERSHIP,
+    IP_DROP_MEMBERSHIP,
+    IP_MULTICAST_IF,
+    IP_MULTICAST_LOOP,
+    IP_MULTICAST_TTL,
+    IPPROTO_IP,
+    IPPROTO_IPV6,
+    IPV6_JOIN_GROUP,
+    IPV6_LEAVE_GROUP,
+    IPV6_MULTICAST_HOPS,
+    IPV6_MULTICAST_IF,
+    IPV6_MULTICAST_LOOP,
+    IPV6_V6ONLY,
+    MSG_CMSG_CLOEXEC,
+    MSG_ERRQUEUE,
+    MSG_TRUNC,
+    SCM_RIGHTS,
+    SO_BROADCAST,
+    SO_REUSEADDR,
+    SOCK_DGRAM,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    if_nametoindex,
+    inet_aton,
+    inet_pton,
+    socketpair,
+)
+from _socket import socket as Calls
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, NoReturn, Self
+
+from hornpipe import wait
+from hornpipe.address import Address
+from hornpipe.deadline import after, check_timeout, passed, sooner
+from hornpipe.fd import Descriptor, above_stdio
+from hornpipe.locks import HasFileno
+from hornpipe.resolve import places
+from hornpipe.sockets.descriptor import NO_WAIT, Socket
+from hornpipe.sockets.holders import holders
+from hornpipe.sockets.unix_names import BoundName, bind
+
+LONGEST = 65535
+"""Bytes of the longest datagram there is; over IPv4, 65507 of them are data."""
+_MOST_FDS = 253
+_ROOM = 0.005
+"""Seconds between tries of a Unix receiver whose queue is full, of which no event tells (gotcha:U4)."""
+# ip(7), ipv6(7); the socket module does not have them.
+_IP_RECVERR, _IPV6_RECVERR = 11, 25
+_IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29
+_FROM_HERE = 1  # SO_EE_ORIGIN_LOCAL: no answer of the network's
+
+# struct sock_extended_err (ip(7)): the error and, behind it, who reported it.
+_EXTENDED_ERROR = struct.Struct("=IBBBBII")
+
+
+class Datagram(NamedTuple):
+    """One message as it came."""
+
+    data: bytes
+    sender: Address | None
+    """Whom to answer; ``None`` for a Unix socket without a name, which cannot be answered (gotcha:U4)."""
+    truncated: bool = False
+    """Whether it was longer than what was to be received, and the rest is lost (gotcha:U1)."""
+    fds: tuple[Descriptor, ...] = ()
+    """Descriptors that came with it, ours to close; only with ``receives_fds``."""
+
+
+class DatagramSocket:
+    """A socket for whole messages.
+
+    With a peer it hears nobody else, and learns that nobody is there; without one each message goes
+    where it is told. An empty message is a message and no end. ``timeout`` is the limit of each call
+    that is given none of its own.
+
+    >>> import hornpipe as hp
+    >>> with hp.open_datagram(local="udp://127.0.0.1:0") as server, hp.open_datagram(server.local) as client:
+    ...     client.send(b"time?")
+    ...     question = server.receive(timeout=5)
+    ...     server.send(b"noon", question.sender)
+    ...     client.receive(timeout=5).data
+    b'noon'
+    """
+
+    def __init__(
+        self,
+        socket: Socket,
+        scheme: str,
+        peer: Address | None,
+        name: BoundName | None = None,
+        *,
+        timeout: float | None = None,
+        receives_fds: bool = False,
+    ) -> None:
+        self._socket = socket
+        self._scheme = scheme
+        self._peer = peer
+        self._bound = name
+        self._receives_fds = receives_fds
+        self.timeout = check_timeout(timeout)
+        """Seconds that a call may take which is given no limit of its own."""
+        # For the socket module's names of those that were looked up once: a sender sends to few, and often.
+        self._known: dict[Address, Any] = {}
+
+    # --- what it is ---
+
+    @property
+    def peer(self) -> Address | None:
+        """The only one it talks to; ``None`` if it is not connected."""
+        return self._peer
+
+    @property
+    def local(self) -> Address | None:
+        """Our address; ``None`` for a Unix socket without a name."""
+        self.fileno()
+        return Address.of(self._scheme, self._socket.calls.getsockname())
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed."""
+        return self._socket.closed
+
+    def fileno(self) -> int:
+        """The descriptor, for poll and friends."""
+        if self._socket.closed:
+            raise ValueError(f"{self._shown()} is closed")
+        return self._socket.fileno()
+
+    def _shown(self) -> str:
+        return f"the datagram socket to {self._peer}" if self._peer else "the datagram socket"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} to {self._peer or 'anybody'}{', closed' if self.closed else ''}>"
+
+    def _by(self, timeout: float | None) -> int:
+        return after(self.timeout if timeout is None else timeout)
+
+    # --- sending ---
+
+    def send(
+        self,
+        data: bytes,
+        to: str | Address | None = None,
+        *,
+        fds: Iterable[int | HasFileno] = (),
+        timeout: float | None = None,
+    ) -> None:
+        """Send one message, whole or not at all; waits while the queue is full.
+
+        ``to`` is whom, where there is no peer. ``OSError`` (EMSGSIZE) when it is too long for any
+        datagram. An earlier message that was refused is told of here, once (``ConnectionRefusedError``,
+        naming who refused), and ``data`` is not sent then (gotcha:U2).
+        """
+        deadline = self._by(timeout)
+        name = self._name_of(to, deadline)
+        numbers = array.array("i", [each if isinstance(each, int) else each.fileno() for each in fds])
+        rights = [(SOL_SOCKET, SCM_RIGHTS, numbers)] if numbers else []
+        if rights and self._scheme != "unixgram" and self._scheme != "unixseqpacket":
+            raise ValueError("descriptors travel over Unix sockets only")
+        while True:
+            try:
+                self._sendmsg(data, rights, name)
+                return
+            except BlockingIOError:
+                self._await_room(deadline, name)
+            except OSError as error:
+                self._not_sent(error, len(data), to)
+
+    def _sendmsg(self, data: bytes, rights: list[Any], name: Any) -> None:
+        if name is None:
+            self._socket.calls.sendmsg([data], rights, NO_WAIT)
+        else:
+            self._socket.calls.sendmsg([data], rights, NO_WAIT, name)
+
+    def _name_of(self, to: str | Address | None, deadline: int) -> Any:
+        self.fileno()
+        if to is None:
+            if self._peer is None:
+                raise ValueError("send() needs to know whom: this socket has no peer")
+            return None
+        if self._peer is not None:
+            raise ValueError(f"this socket talks to {self._peer} only")
+        address = Address.parse(to)
+        if address.scheme != self._scheme:
+            raise ValueError(f"{str(address)!r} cannot be reached over {self._scheme}")
+        name = self._known.get(address)
+        if name is None:
+            name = self._look_up(address, deadline)
+            if len(self._known) >= 1024:
+                self._known.clear()
+            self._known[address] = name
+        return name
+
+    def _look_up(self, address: Address, deadline: int) -> Any:
+        family = self._socket.calls.family
+        found = places(address, deadline)
+        for place in found:
+            if place.family == family:
+                return place.name
+        if family == AF_INET6:  # a dual-stack socket reaches IPv4 by mapped addresses
+            host, port = found[0].name
+            return f"::ffff:{host}", port, 0, 0
+        raise OSError(errno.EAFNOSUPPORT, f"{address} is of another family than {self.local}")
+
+    def _await_room(self, deadline: int, name: Any) -> None:
+        if self._scheme == "udp" or name is None:
+            ready = bool(wait.one(self.fileno(), wait.WRITE, deadline))
+        else:
+            # Writable says that we have room; it is the receiver who has none (gotcha:U4).
+            wait.until([], sooner(deadline, after(_ROOM)))
+            ready = True
+        if not ready or passed(deadline):
+            raise TimeoutError(f"time ran out while sending over {self._shown()}: the queue is full")
+
+    def _not_sent(self, error: OSError, size: int, to: str | Address | None) -> NoReturn:
+        whom = to or self._peer
+        if error.errno == errno.EMSGSIZE:
+            raise OSError(errno.EMSGSIZE, f"{size} bytes are too long for one datagram to {whom}") from None
+        if error.errno == errno.EACCES and self._scheme == "udp":
+            raise PermissionError(errno.EACCES, f"{whom} is a broadcast address, which takes broadcast=True") from None
+        self._tell_refusals()
+        raise OSError(error.errno, f"cannot send to {whom}: {error.strerror}") from None
+
+    def _tell_refusals(self) -> None:
+        """Raise what ICMP said of an earlier message, naming whom that was to (gotcha:U2)."""
+        while self._scheme == "udp":
+            try:
+                _, messages, _, name = self._socket.calls.recvmsg(0, 512, MSG_ERRQUEUE | NO_WAIT)
+            except BlockingIOError:
+                return
+            for _, kind, data in messages:
+                if kind in (_IP_RECVERR, _IPV6_RECVERR) and len(data) >= _EXTENDED_ERROR.size:
+                    number, origin = _EXTENDED_ERROR.unpack_from(data)[:2]
+                    if origin != _FROM_HERE:
+                        raise OSError(number, f"{Address.of('udp', name)}: {os.strerror(number)}")
+
+    # --- receiving ---
+
+    def receive(self, size: int = LONGEST, *, timeout: float | None = None) -> Datagram:
+        """The next message; ``TimeoutError`` when none comes in time.
+
+        Of one that is longer than ``size`` the rest is lost, and ``.truncated`` says so. A message of
+        ours that was refused is told of by ``ConnectionRefusedError``, naming who refused (gotcha:U2).
+        """
+        return self._receive(size, self._by(timeout))
+
+    def _receive(self, size: int, deadline: int) -> Datagram:
+        while True:
+            bits = wait.one(self.fileno(), wait.READ, deadline)
+            if not bits:
+                raise TimeoutError(f"no datagram came over {self._shown()} in time")
+            if not bits & wait.READ:
+                self._tell_refusals()
+            try:
+                found = self._take(size)
+            except OSError as error:
+                self._tell_refusals()
+                raise OSError(error.errno, f"{self._peer or 'a peer'}: {error.strerror}") from None
+            if found is not None:
+                return found
+            # gotcha:U5: what poll has promised had a wrong checksum.
+
+    def _take(self, size: int) -> Datagram | None:
+        room = CMSG_SPACE(_MOST_FDS * 4) if self._receives_fds else 0
+        try:
+            data, messages, flags, name = self._socket.calls.recvmsg(size, room, NO_WAIT | MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return None
+        fds: tuple[Descriptor, ...] = ()
+        if messages:
+            numbers = array.array("i")
+            for level, kind, content in messages:
+                if level == SOL_SOCKET and kind == SCM_RIGHTS:
+                    numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
+            fds = tuple(Descriptor(above_stdio(each)) for each in numbers)
+            for each in fds:
+                os.set_inheritable(each.fileno(), False)  # gotcha:R7
+        sender = Address.of(self._scheme, name) if name else self._peer
+        return Datagram(data, sender, bool(flags & MSG_TRUNC), fds)
+
+    def receive_many(self, most: int = 64, size: int = 2048, *, timeout: float | None = None) -> list[Datagram]:
+        """All messages that are there, up to ``most``; waits for the first."""
+        deadline = self._by(timeout)
+        found = [self._receive(size, deadline)]
+        while len(found) < most:
+            try:
+                taken = self._take(size)
+            except OSError:
+                break  # told of by the next call, which has nothing else to return
+            if taken is None:
+                break
+            found.append(taken)
+        return found
+
+    def ask(
+        self,
+        data: bytes,
+        *,
+        tries: int = 3,
+        timeout: float | None = None,
+        accept: Callable[[Datagram], bool] | None = None,
+    ) -> Datagram:
+        """Send a question to the peer and return its answer, asking ``tries`` times within ``timeout`` seconds.
+
+        Datagrams get lost, so it is asked again after a share of the time, each twice as long as the
+        one before. Only the peer is heard (gotcha:U3); ``accept`` may look at an answer and pass it
+        over, such as a late one to an earlier question. Without any limit, a try has a second at first.
+        """
+        if self._peer is None:
+            raise ValueError("ask() needs a peer: whoever else could answer")
+        if tries < 1:
+            raise ValueError(f"tries must be 1 or more, not {tries!r}")
+        limit = self.timeout if timeout is None else check_timeout(timeout)
+        whole = limit if limit is not None else float(2**tries - 1)
+        deadline = after(whole)
+        share = whole / (2**tries - 1)
+        for number in range(tries):
+            self.send(data, timeout=whole)
+            until = deadline if number == tries - 1 else sooner(deadline, after(share * 2**number))
+            while True:
+                try:
+                    answer = self._receive(LONGEST, until)
+                except TimeoutError:
+                    break
+                if accept is None or accept(answer):
+                    return answer
+        raise TimeoutError(f"{self._peer} did not answer within {whole:g} s, asked {tries} times")
+
+    # --- multicast ---
+
+    def join(self, group: str, interface: str | None = None) -> None:
+        """Hear what is sent to a multicast group; ``interface`` is the name of where from (perlipc:N14)."""
+        self._membership(group, interface, IP_ADD_MEMBERSHIP, IPV6_JOIN_GROUP)
+
+    def leave(self, group: str, interface: str | None = None) -> None:
+        """Hear a multicast group no longer."""
+        self._membership(group, interface, IP_DROP_MEMBERSHIP, IPV6_LEAVE_GROUP)
+
+    def _membership(self, group: str, interface: str | None, ipv4: int, ipv6: int) -> None:
+        index = if_nametoindex(interface) if interface else 0
+        calls = self._socket.calls
+        try:
+            if calls.family == AF_INET:
+                # struct ip_mreqn (ip(7))
+                calls.setsockopt(IPPROTO_IP, ipv4, struct.pack("4s4si", inet_aton(group), bytes(4), index))
+            else:
+                calls.setsockopt(IPPROTO_IPV6, ipv6, inet_pton(AF_INET6, group) + struct.pack("i", index))
+        except OSError as error:
+            raise OSError(
+                error.errno, f"the group {group!r} on {interface or 'the default interface'}: {error.strerror or error}"
+            ) from None
+
+    def multicast(self, *, ttl: int | None = None, loop: bool | None = None, interface: str | None = None) -> None:
+        """How far our multicasts go (1 is this network), whether we hear them, and where they leave."""
+        calls = self._socket.calls
+        ipv4 = calls.family == AF_INET
+        level = IPPROTO_IP if ipv4 else IPPROTO_IPV6
+        if ttl is not None:
+            calls.setsockopt(level, IP_MULTICAST_TTL if ipv4 else IPV6_MULTICAST_HOPS, ttl)
+        if loop is not None:
+            calls.setsockopt(level, IP_MULTICAST_LOOP if ipv4 else IPV6_MULTICAST_LOOP, int(loop))
+        if interface is not None:
+            index = if_nametoindex(interface)
+            where = struct.pack("4s4si", bytes(4), bytes(4), index) if ipv4 else struct.pack("i", index)
+            calls.setsockopt(level, IP_MULTICAST_IF if ipv4 else IPV6_MULTICAST_IF, where)
+
+    # --- the end ---
+
+    def close(self) -> None:
+        """Close it, and remove the Unix name that was made for it; closing twice does nothing."""
+        if self._bound is not None:
+            self._bound.remove()
+            self._bound = None
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_datagram(
+    peer: str | Address | None = None,
+    *,
+    local: str | Address | None = None,
+    timeout: float | None = None,
+    broadcast: bool = False,
+    reuse: bool = False,
+    mode: int = 0o600,
+    receives_fds: bool = False,
+) -> DatagramSocket:
+    """A socket for datagrams, to ``peer`` only or to and from anybody, at ``local`` (perlipc:N13).
+
+    Addresses are ``udp://host:port`` and ``unixgram:///path``. ``timeout`` bounds the look-up, and then
+    each call that is given none of its own. ``broadcast`` allows sending to a whole network, ``reuse``
+    several sockets at one multicast port. A Unix ``local`` has ``mode``, replaces a dead name only, and
+    is removed when the socket is closed; without one, nobody can answer.
+    """
+    deadline = after(timeout)
+    where = None if peer is None else Address.parse(peer)
+    origin = None if local is None else Address.parse(local)
+    given = [address for address in (where, origin) if address is not None]
+    if not given:
+        raise ValueError("open_datagram() needs a peer, a local address, or both")
+    for address in given:
+        if address.socket_type == SOCK_STREAM:
+            raise ValueError(f"{str(address)!r} is a stream; connect and listen are for those")
+        if address.scheme != given[0].scheme:
+            raise ValueError(f"local={str(origin)!r} cannot reach {str(where)!r}")
+    opening = _Opening(where, origin, deadline)
+    return opening.open(timeout, broadcast=broadcast, reuse=reuse, mode=mode, receives_fds=receives_fds)
+
+
+class _Opening:
+    """The steps of opening a socket, which leave nothing behind when one fails."""
+
+    def __init__(self, peer: Address | None, local: Address | None, deadline: int) -> None:
+        self._peer = peer
+        self._local = local
+        self._peers = [] if peer is None else places(peer, deadline)
+        self._locals = [] if local is None else places(local, deadline, passive=True)
+
+    def open(
+        self, timeout: float | None, *, broadcast: bool, reuse: bool, mode: int, receives_fds: bool
+    ) -> DatagramSocket:
+        given = self._peer or self._local
+        assert given is not None
+        family = self._family()
+        socket = Socket(Calls(family, given.socket_type, 0))
+        name = None
+        try:
+            calls = socket.calls
+            if family in (AF_INET, AF_INET6):
+                # Refusals by name, and also for a socket without a peer (gotcha:U2).
+                calls.setsockopt(IPPROTO_IP, _IP_RECVERR, 1)
+                # Only groups that this socket joined: by default it hears those of the whole machine.
+                calls.setsockopt(IPPROTO_IP, _IP_MULTICAST_ALL, 0)
+                if family == AF_INET6:
+                    calls.setsockopt(IPPROTO_IPV6, _IPV6_RECVERR, 1)
+                    calls.setsockopt(IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
+                    calls.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, int(bool(self._local and self._local.host)))
+            if broadcast:
+                calls.setsockopt(SOL_SOCKET, SO_BROADCAST, 1)
+            if reuse:
+                calls.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+            name = self._bind(socket, family, mode)
+            peer = self._connect(calls, family)
+            return DatagramSocket(socket, given.scheme, peer, name, timeout=timeout, receives_fds=receives_fds)
+        except BaseException:
+            if name is not None:
+                name.remove()
+            socket.close()
+            raise
+
+    def _family(self) -> int:
+        families = [place.family for place in self._peers or self._locals]
+        if self._peers and self._locals:
+            both = {place.family for place in self._locals}
+            families = [family for family in families if family in both]
+            if not families:
+                raise OSError(errno.EADDRNOTAVAIL, f"local={str(self._local)!r} is of another family")
+        return families[0]
+
+    def _bind(self, socket: Socket, family: int, mode: int) -> BoundName | None:
+        if self._local is None:
+            return None
+        place = next(place for place in self._locals if place.family == family)
+        try:
+            if family == AF_UNIX:
+                return bind(socket, self._local, mode, lambda: None)
+            socket.calls.bind(place.name)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise OSError(errno.EADDRINUSE, f"{self._local} is in use{holders(place)}") from None
+            if isinstance(error, FileExistsError | TimeoutError):
+                raise
+            raise OSError(error.errno, f"cannot have {self._local}: {error.strerror}") from None
+        return None
+
+    def _connect(self, calls: Calls, family: int) -> Address | None:
+        if self._peer is None:
+            return None
+        place = next(place for place in self._peers if place.family == family)
+        result = calls.connect_ex(place.name)
+        if result:
+            raise OSError(result, f"cannot reach {self._peer}: {os.strerror(result)}")
+        return Address.of(self._peer.scheme, calls.getpeername())
+
+
+def datagram_pair(*, timeout: float | None = None, receives_fds: bool = False) -> tuple[DatagramSocket, DatagramSocket]:
+    """Two Unix sockets that send each other whole messages (perlipc:N19).
+
+    >>> one, other = datagram_pair()
+    >>> with one, other:
+    ...     one.send(b"")
+    ...     other.receive(timeout=5).data
+    b''
+    """
+    ends = []
+    for end in socketpair(AF_UNIX, SOCK_DGRAM):
+        socket = Socket(Calls(end.family, end.type, end.proto, fileno=end.detach()))
+        unnamed = Address("unixgram")
+        ends.append(DatagramSocket(socket, "unixgram", unnamed, timeout=timeout, receives_fds=receives_fds))
+    return ends[0], ends[1]
