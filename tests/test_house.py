@@ -32,7 +32,7 @@ ORDER = """
     fd locks image
     signals
     handle
-    pump relay
+    pump relays
     reaper
     process
     spawn
@@ -171,7 +171,7 @@ def test_the_native_room_imports_nothing_of_the_house():
         ("hornpipe.fd", "def late():\n    import hornpipe.pump"),
         ("hornpipe.fd", "from . import pump"),
         ("hornpipe.signals.drain", "from ..handle import Handle"),
-        ("hornpipe.pump", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from hornpipe.relay import relay"),
+        ("hornpipe.pump", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from hornpipe.relays import relay"),
         ("hornpipe.job", "import importlib\nimportlib.import_module('hornpipe.command')"),
         ("hornpipe.job", "import importlib\nimportlib.import_module(somewhere)"),
         ("hornpipe.job", "from hornpipe import cmd"),

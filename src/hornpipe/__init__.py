@@ -57,6 +57,7 @@ if TYPE_CHECKING:  # what a checker sees; at run time each name is looked up at 
     from hornpipe.pidfile import AlreadyRunning
     from hornpipe.process import Detached, Process
     from hornpipe.reexec import on_hup, restart_on_hup
+    from hornpipe.relays import Relayed, relay
     from hornpipe.resolve import host_name
     from hornpipe.signals import SIG, Foreign, Immediate, Signal, Watch, alive, kill, watch
     from hornpipe.sockets import (
@@ -113,6 +114,7 @@ __all__ = [
     "Process",
     "Reader",
     "ReaderGone",
+    "Relayed",
     "RemoteError",
     "Runnable",
     "Signal",
@@ -138,6 +140,7 @@ __all__ = [
     "lock",
     "on_hup",
     "open_datagram",
+    "relay",
     "restart_on_hup",
     "sh",
     "signals",
@@ -197,6 +200,7 @@ _ROOMS = {
         "Process",
     ),
     "reexec": ("on_hup", "restart_on_hup"),
+    "relays": ("Relayed", "relay"),
     "resolve": ("host_name",),
     "signals": ("SIG", "Foreign", "Immediate", "Signal", "Watch", "alive", "kill", "watch"),
     "sockets": (

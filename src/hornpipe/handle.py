@@ -307,6 +307,12 @@ class Handle(Generic[Str]):
             raise StopIteration
         return line
 
+    def unread(self) -> bytes:
+        """Take out what has been read ahead: whoever reads the descriptor itself needs it first."""
+        if self._decoded:
+            raise ValueError(f"{self._described()} has text read ahead, which is no longer the bytes it was")
+        return self._buffer.take(-1)
+
     # --- writing ---
 
     def write(self, data: Str) -> int:

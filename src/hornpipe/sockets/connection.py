@@ -336,12 +336,6 @@ class Connection(Handle[Str]):
         lines, self._dotted, self._dotted_size = self._dotted, [], 0
         return lines
 
-    def unread(self) -> bytes:
-        """Take out what has been read ahead: whoever reads the descriptor itself needs it first."""
-        if self._decoded:
-            raise ValueError(f"{self._described()} has text read ahead, which is no longer the bytes it was")
-        return self._buffer.take(-1)
-
     # --- writing ---
 
     def write(self, data: Str, *, timeout: float | None = None) -> int:
