@@ -10,6 +10,7 @@ The rooms, each of which imports only from those above it:
     contain  pty                             their bounds, their terminals
     job  command                             one to n processes; the verbs
     expect                                   programs that insist on a terminal, in pexpect's words
+    address  resolve  sockets                where sockets are; streams and datagrams
 """
 
 from hornpipe import image as _image  # noqa: F401 (how we were started is read before the program changes it)
