@@ -19,7 +19,9 @@ from pathlib import Path
 import pytest
 
 import hornpipe as hp
+from hornpipe.fd import Descriptor
 from hornpipe.testing import hostile
+from hornpipe.testing.patience import wait_until
 
 
 def talk(client: hp.Connection[str], listener: hp.Listener) -> str:
@@ -111,6 +113,11 @@ with hp.listen("tcp://both.test:0") as listener:
         hp.listen(address).close()
         with pytest.raises(OSError, match="in use"):
             hp.listen(address, reuse=False)
+
+
+def somebody_waits_for_our_lock() -> bool:
+    with open("/proc/locks") as file:
+        return any("->" in line and f" {os.getpid()} " in line for line in file)
 
 
 class TestUnixNames:
@@ -206,6 +213,19 @@ else:
                     starter.close_input()
                     starter.read()
             path.unlink(missing_ok=True)
+
+    def test_nobody_looks_while_another_one_is_just_replacing_it(self, path: Path) -> None:
+        """gotcha:SO7: finding it dead and taking its place are one step."""
+        folder = Descriptor(os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY))
+        with dead_name(path), folder, hp.lock(folder):
+            before = path.stat().st_ino
+            made: list[hp.Listener] = []
+            thread = threading.Thread(target=lambda: made.append(hp.listen(f"unix://{path}")))
+            thread.start()
+            wait_until(somebody_waits_for_our_lock, what="the starter's wait")
+            assert path.stat().st_ino == before
+        thread.join()
+        made[0].close()
 
     def test_only_its_maker_removes_it(self, path: Path) -> None:
         """gotcha:SO7"""
