@@ -111,6 +111,9 @@ def test_pexpects_own_tests_pass_with_the_import_changed(suite: Path):
     done = subprocess.run(
         [sys.executable, "-c", blocked, *options, *map(str, files)],
         cwd=suite.parent,
+        # One of its programs prints in a handler of WINCH, which Python's buffers refuse when the signal comes while
+        # they are being flushed: as soon after the last word as we are, it does.
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
         capture_output=True,
         text=True,
         timeout=1500 if WHOLE else 55,
