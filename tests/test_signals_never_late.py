@@ -163,9 +163,12 @@ def a_full_pipe(call: Callable[[Any], object]) -> Iterator[Callable[[], Shot]]:
 
 
 def fill(fd: int) -> None:
+    blocking = os.get_blocking(fd)
+    os.set_blocking(fd, False)
     with contextlib.suppress(BlockingIOError):
         while True:
             os.write(fd, bytes(4096))
+    os.set_blocking(fd, blocking)
 
 
 @contextmanager
