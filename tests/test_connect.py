@@ -5,17 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import hornpipe as hp
 from hornpipe.testing import hostile
-from hornpipe.testing.patience import wait_until
 
 InANetwork = Callable[..., str]
 
@@ -256,124 +254,6 @@ my $c = $s->accept; my $line = <$c>; print $c "you said $line"; print $c "bye\\0
             print("hello", file=connection)
             assert connection.readlines() == ["you said hello\n", "bye\n"]
         assert list(perl) == []
-
-
-# --- TLS ---
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=here.test", "-addext", "subjectAltName=DNS:here.test",
-         "-keyout", folder / "key", "-out", folder / "cert"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return folder
-
-
-@pytest.fixture
-def tls_server(certificate: Path) -> Iterator[int]:
-    """OpenSSL's own server, which sends every line back reversed."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = hp.cmd(
-        "openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", str(certificate / "cert"),
-        "-key", str(certificate / "key"), "-rev", "-quiet", stdout=hp.NULL, stderr=hp.NULL, timeout=60,
-    ).start()  # fmt: skip
-    with server:
-        wait_until(lambda: reachable(port), timeout=10)
-        yield port
-        server.terminate(5)
-
-
-def reachable(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-class TestTLS:
-    def context(self, certificate: Path) -> object:
-        import ssl
-
-        return ssl.create_default_context(cafile=str(certificate / "cert"))
-
-    def test_openssl_s_server_is_talked_to(self, certificate: Path, tls_server: int) -> None:
-        """perlipc:N9"""
-        with hp.connect(
-            f"tcp://127.0.0.1:{tls_server}", tls=self.context(certificate), server_name="here.test", timeout=10
-        ) as connection:
-            for word in ("stressed", "draw " * 1000):
-                print(word, file=connection)
-                assert connection.readline() == word[::-1] + "\n"
-            assert connection.tls.version() == "TLSv1.3"
-            with pytest.raises(TimeoutError):
-                connection.readline(timeout=0.05)
-
-    def test_a_certificate_of_nobody_s_is_refused(self, tls_server: int) -> None:
-        import ssl
-
-        with pytest.raises(ssl.SSLCertVerificationError) as caught:
-            hp.connect(f"tcp://127.0.0.1:{tls_server}", tls=True, server_name="here.test", timeout=10)
-        assert f"while connecting to tcp://127.0.0.1:{tls_server} as 'here.test'" in caught.value.__notes__
-
-    def test_a_certificate_of_another_name_is_refused(self, certificate: Path, tls_server: int) -> None:
-        import ssl
-
-        with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
-            hp.connect(f"tcp://127.0.0.1:{tls_server}", tls=self.context(certificate), timeout=10)
-
-    def test_a_handshake_that_never_ends_costs_the_timeout(self) -> None:
-        """gotcha:SO4: one deadline for all."""
-        with hostile.silent_server() as peer:
-            begun = time.monotonic()
-            with pytest.raises(TimeoutError, match="TLS handshake"):
-                hp.connect(peer.url, tls=True, timeout=0.2)
-            assert time.monotonic() - begun < 0.5
-
-    def test_an_end_without_a_farewell_is_no_end(self, certificate: Path) -> None:
-        """Whoever cuts the wire must not be taken for the server's last word."""
-        import ssl
-
-        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        server.load_cert_chain(certificate / "cert", certificate / "key")
-
-        def behaviour(peer: hostile.Peer, connection: socket.socket) -> None:
-            encrypted = server.wrap_socket(connection, server_side=True, suppress_ragged_eofs=False)
-            encrypted.sendall(b"half")
-            os.close(encrypted.detach())
-
-        with (
-            hostile.serving(behaviour) as peer,
-            hp.connect(peer.url, tls=self.context(certificate), server_name="here.test", timeout=10) as connection,
-        ):
-            assert connection.read_exactly(4) == "half"
-            with pytest.raises(ConnectionAbortedError, match="cut short"):
-                connection.read()
-
-    def test_half_a_close_leaves_the_answer_to_come(self, certificate: Path) -> None:
-        """gotcha:SO13"""
-        import ssl
-
-        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        server.load_cert_chain(certificate / "cert", certificate / "key")
-
-        def behaviour(peer: hostile.Peer, connection: socket.socket) -> None:
-            encrypted = server.wrap_socket(connection, server_side=True)
-            asked = b""
-            while data := encrypted.recv(65536):
-                asked += data
-            encrypted.sendall(b"%d bytes\n" % len(asked))
-            encrypted.unwrap().close()
-
-        with (
-            hostile.serving(behaviour) as peer,
-            hp.connect(peer.url, tls=self.context(certificate), server_name="here.test", timeout=10) as connection,
-        ):
-            connection.write("x" * 1_000_000)
-            connection.shutdown()
-            assert connection.read() == "1000000 bytes\n"
 
 
 def test_errors_are_of_the_built_in_classes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, assert_type
@@ -150,3 +151,25 @@ def guarded() -> Iterator[str]:
 
 def become() -> None:
     hp.cmd("vi").exec()
+
+
+# --- sockets ---
+
+
+def sockets(context: ssl.SSLContext) -> None:
+    with hp.connect("tcp://localhost:daytime(13)", timeout=5, tls=True) as client:
+        assert_type(client, hp.Connection[str])
+        assert_type(client.readline(timeout=1), str)
+        assert_type(client.as_bytes().read_exactly(4), bytes)
+        assert_type(client.tls, ssl.SSLObject | None)
+        assert_type(client.peer, hp.Address | None)
+        print("hello", file=client)
+    with hp.listen("tcp://:0", "unix:///tmp/name", tls=context, timeout=30) as listener:
+        assert_type(listener.address, hp.Address)
+        for connection in listener:
+            connection.handshake(timeout=5)
+            assert_type(list(connection), list[str])
+            assert_type(hp.relay(connection, (0, 1)), hp.Relayed)
+    with hp.open_datagram("udp://localhost:time(37)", timeout=1) as datagrams:
+        assert_type(datagrams.ask(b""), hp.Datagram)
+        assert_type(datagrams.receive_many(100), list[hp.Datagram])

@@ -14,7 +14,7 @@ from _socket import (
     gaierror,
 )
 from _socket import socket as Calls
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hornpipe import wait
 from hornpipe.address import Address
@@ -69,10 +69,8 @@ def connect(
         raise ValueError(f"local={str(origin)!r} cannot connect to {str(where)!r}")
     deadline = after(timeout)
     socket = _Race(where, origin, deadline, timeout).run()
-    kind = Connection[str]
-    if tls:
-        from hornpipe.sockets.tls import TlsConnection as kind
     peer = Address.of(where.scheme, socket.calls.getpeername())
+    kind, extra = _kind(tls, server_name or where.host)
     connection = kind(
         socket,
         TEXT,
@@ -83,24 +81,30 @@ def connect(
         newline=newline,
         line_limit=line_limit,
         receives_fds=receives_fds,
+        **extra,
     )
     if tls:
-        _encrypt(connection, tls, server_name or where.host, deadline)
+        _encrypt(connection, server_name or where.host, deadline)
     return connection
 
 
-def _encrypt(connection: Connection[str], tls: bool | SSLContext, server_name: str, deadline: int) -> None:
+def _kind(tls: bool | SSLContext, server_name: str) -> tuple[type[Connection[Any]], dict[str, Any]]:
+    if not tls:
+        return Connection, {}
     import ssl
 
     from hornpipe.sockets.tls import TlsConnection
 
-    assert isinstance(connection, TlsConnection)
     context = ssl.create_default_context() if isinstance(tls, bool) else tls
+    return TlsConnection, {"context": context, "server_name": server_name}
+
+
+def _encrypt(connection: Any, server_name: str, deadline: int) -> None:
     try:
-        connection.start(context, server_name, deadline)
+        connection.shake(deadline)
     except BaseException as error:
         connection.leave()
-        if isinstance(error, ssl.SSLError):
+        if isinstance(error, OSError) and not isinstance(error, TimeoutError):
             error.add_note(f"while connecting to {connection.name} as {server_name!r}")
         raise
 

@@ -34,7 +34,7 @@ from _socket import (
 from _socket import socket as Calls
 from _thread import allocate_lock
 from collections.abc import Iterable
-from typing import Any, NamedTuple, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from hornpipe import wait
 from hornpipe.address import Address
@@ -46,6 +46,9 @@ from hornpipe.lines import BYTES, TEXT, Codec, Str, text_codec
 from hornpipe.locks import HasFileno
 from hornpipe.sockets.descriptor import NO_WAIT, Socket
 
+if TYPE_CHECKING:
+    from ssl import SSLObject
+
 LINE_LIMIT = 1 << 20
 """Characters of a line unless told otherwise: nobody sends longer ones in good faith."""
 MESSAGE_LIMIT = 16 << 20
@@ -56,7 +59,7 @@ _FIRST_READ = 16 * 1024
 _LONGEST_READ = 256 * 1024
 _MOST_SENT = 1 << 20
 """Bytes given to one send(2): the lock is not held for longer than that takes."""
-_LINGER = 2.0
+LINGER = 2.0
 """Seconds for which close() waits for a peer that was still sending."""
 _QUIET = 0.05
 """Seconds without input after which such a peer is taken to have finished."""
@@ -111,7 +114,7 @@ class Connection(Handle[Str]):
         self._peer = peer
         self.timeout = timeout
         self._newline = check_newline(newline)
-        self._receives_fds = receives_fds
+        self._receives_fds = receives_fds and scheme != "tcp"
         self._arrived: list[list[Descriptor]] = []
         self._dotted: list[Any] = []
         self._dotted_size = 0
@@ -162,6 +165,20 @@ class Connection(Handle[Str]):
     @nodelay.setter
     def nodelay(self, on: bool) -> None:
         self._socket.calls.setsockopt(IPPROTO_TCP, TCP_NODELAY, int(on))
+
+    @property
+    def tls(self) -> SSLObject | None:
+        """The session of an encrypted connection, for ``version()``, ``getpeercert()``, ...; else ``None``."""
+        return None
+
+    def handshake(self, *, timeout: float | None = None) -> None:
+        """On an encrypted connection, agree on keys and check certificates as its ``SSLContext`` says.
+
+        ``connect`` has done it. What a listener has accepted does it at its first use, in the time of that
+        call and in ten seconds at most: accepting waits for no client. After a ``TimeoutError`` the next
+        use goes on with it. ``ssl.SSLError`` when the peer's part of it is not acceptable, or ours to it;
+        ``ConnectionAbortedError`` when the peer has gone.
+        """
 
     def keep_alive(self, idle: int = 60, interval: int = 10, count: int = 5) -> None:
         """Notice a TCP peer that has vanished: ask after ``idle`` seconds of silence, ``count`` times (tcp(7))."""
@@ -480,6 +497,10 @@ class Connection(Handle[Str]):
         self._shut()
 
     def _shut(self) -> None:
+        """Tell the peer that nothing more comes."""
+        self._shut_socket()
+
+    def _shut_socket(self) -> None:
         try:
             self._socket.calls.shutdown(SHUT_WR)
         except OSError as error:
@@ -501,20 +522,24 @@ class Connection(Handle[Str]):
             self._close_ends()
 
     def _hear_out(self) -> None:
-        if not self._taken or self._buffer.ended or self._socket.calls.type != SOCK_STREAM:
+        if not self._has_spoken() or self._buffer.ended or self._socket.calls.type != SOCK_STREAM:
             return
         # Nothing unread: a plain close. No shutdown in this case, for the connection may be a child's by now.
         if not self._discard():
             return
         self._finished = True
-        self._shut()
-        deadline = after(_LINGER)
+        self._shut_socket()
+        deadline = after(LINGER)
         while not passed(deadline):
             if wait.one(self._socket.fileno(), wait.READ, sooner(deadline, after(_QUIET))):
                 if not self._discard():
                     return
             elif not self._unsent():
                 return
+
+    def _has_spoken(self) -> bool:
+        """Whether there are last words of ours that a reset would destroy."""
+        return self._taken > 0
 
     def _discard(self) -> int:
         try:

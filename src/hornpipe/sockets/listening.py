@@ -20,7 +20,7 @@ from _socket import (
 )
 from _socket import socket as Calls
 from collections.abc import Iterator
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from hornpipe import wait
 from hornpipe.address import Address
@@ -33,6 +33,9 @@ from hornpipe.sockets.descriptor import Socket
 from hornpipe.sockets.holders import holders
 from hornpipe.sockets.unix_names import BoundName, bind
 from hornpipe.supervision import passed_descriptors
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 _BACKLOG = 65535
 """More than the system allows: it cuts it to its own limit, net.core.somaxconn."""
@@ -78,18 +81,13 @@ class Listener:
         self,
         sockets: list[tuple[Socket, Address]],
         names: list[BoundName],
-        *,
-        newline: str,
-        line_limit: int | None,
-        receives_fds: bool,
-        timeout: float | None,
+        kind: type[Connection[Any]],
+        options: dict[str, Any],
     ) -> None:
         self._sockets = {socket.fileno(): (socket, address) for socket, address in sockets}
         self._names = names
-        self._newline = check_newline(newline)
-        self._line_limit = line_limit
-        self._receives_fds = receives_fds
-        self._timeout = check_timeout(timeout)
+        self._kind = kind
+        self._options = options
         self._all: Descriptor | None = None
         for socket, _ in sockets:
             # Who is ready may have gone before we ask, or have been taken in by a sibling.
@@ -177,16 +175,13 @@ class Listener:
                 ours.calls.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
             except OSError:
                 pass  # it has gone already: its reads will say so
-        return Connection(
+        return self._kind(
             ours,
             TEXT,
             scheme=address.scheme,
             peer=peer,
             name=str(peer) if peer is not None else f"a client of {address}",
-            timeout=self._timeout,
-            newline=self._newline,
-            line_limit=self._line_limit,
-            receives_fds=self._receives_fds and address.is_unix,
+            **self._options,
         )
 
     def _shown(self) -> str:
@@ -231,6 +226,7 @@ def listen(
     newline: str = "\n",
     line_limit: int | None = LINE_LIMIT,
     receives_fds: bool = False,
+    tls: SSLContext | None = None,
 ) -> Listener:
     """Listen at ``tcp://host:port`` or ``unix:///path``, or at several of them (perlipc:N17).
 
@@ -239,7 +235,9 @@ def listen(
     kind never. ``passed`` names sockets that a service manager may have opened for us (LISTEN_FDNAMES):
     they are taken if they are there, and else the addresses are made here.
 
-    ``timeout``, ``newline``, ``line_limit`` and ``receives_fds`` are those of the connections.
+    ``timeout``, ``newline``, ``line_limit`` and ``receives_fds`` are those of the connections. With
+    ``tls``, an ``SSLContext`` for servers with its certificate loaded, they are encrypted: each shakes hands at its
+    first use (or ``handshake()``), so that no client can hold up the next ``accept``.
     ``reuse=False`` does without SO_REUSEADDR, so that a restart meets the last one's connections.
     """
     wanted = [Address.parse(address) for address in addresses]
@@ -250,6 +248,13 @@ def listen(
         raise ValueError("listen() needs an address, or the name of passed sockets")
     if not 0 <= mode <= 0o777:
         raise ValueError(f"mode must be between 0 and 0o777, not {mode!r}")
+    options: dict[str, Any] = {
+        "timeout": check_timeout(timeout),
+        "newline": check_newline(newline),
+        "line_limit": line_limit,
+        "receives_fds": receives_fds,
+    }
+    kind = Connection if tls is None else _encrypted(tls, options)
     made = _Made(backlog, mode, reuse)
     try:
         if passed is not None:
@@ -259,17 +264,23 @@ def listen(
                 raise FileNotFoundError(errno.ENOENT, f"no socket named {passed!r} was passed to this process")
             for address in wanted:
                 made.make(address)
-        return Listener(
-            made.sockets,
-            made.names,
-            newline=newline,
-            line_limit=line_limit,
-            receives_fds=receives_fds,
-            timeout=timeout,
-        )
+        return Listener(made.sockets, made.names, kind, options)
     except BaseException:
         made.undo()
         raise
+
+
+def _encrypted(tls: SSLContext, options: dict[str, Any]) -> type[Connection[Any]]:
+    import ssl
+
+    from hornpipe.sockets.tls import TlsConnection
+
+    if not isinstance(tls, ssl.SSLContext):
+        raise TypeError(f"tls must be an SSLContext with a certificate, not {tls!r}")
+    if tls.protocol == ssl.PROTOCOL_TLS_CLIENT:
+        raise ValueError("tls is a context for clients; ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) makes one")
+    options |= {"context": tls, "server_name": None}
+    return TlsConnection
 
 
 class _Made:

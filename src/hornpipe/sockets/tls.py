@@ -6,40 +6,77 @@ import ssl
 from typing import Any
 
 from hornpipe import wait
-from hornpipe.deadline import passed
+from hornpipe.deadline import after, passed, sooner
 from hornpipe.lines import Str
-from hornpipe.sockets.connection import Connection
+from hornpipe.sockets.connection import LINGER, Connection
 from hornpipe.sockets.descriptor import NO_WAIT
 
 _PIECE = 16 * 1024
 """Bytes encrypted at a time: one TLS record."""
+_LONGEST_HANDSHAKE = 10.0
+"""Seconds that a client has for its part of the handshake, whatever else is allowed to take for ever."""
+_LOOK = 0.05
+"""Seconds after which a thread that waits for the handshake looks whether another one has done it."""
 
 
 class TlsConnection(Connection[Str]):
     """A connection over TLS. Its descriptor carries what is encrypted, so it is of no use to a child."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, context: ssl.SSLContext, server_name: str | None, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._tls: ssl.SSLObject | None = None
+        self._context = context
+        # Who is asked for a name is a client; the listening side has none to ask for.
+        self._server_name = server_name
+        self._session: ssl.SSLObject | None = None
+        self._shaken = False
+        self._refused = False
         self._cipher = bytearray()
 
-    def start(self, context: ssl.SSLContext, server_name: str | None, deadline: int, *, server: bool = False) -> None:
-        """Shake hands, and check the certificate as ``context`` says."""
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server, None if server else server_name)
+    # --- the handshake ---
+
+    def handshake(self, *, timeout: float | None = None) -> None:
+        """Agree on keys and check certificates, as ``Connection.handshake`` says."""
+        self.shake(self._by(timeout))
+
+    def shake(self, deadline: int) -> None:
+        """``handshake`` until a deadline."""
+        if self._shaken:
+            return
+        if self._server_name is None:
+            deadline = sooner(deadline, after(_LONGEST_HANDSHAKE))
         while True:
-            try:
-                self._tls.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                self._push_cipher(deadline)
-                if self._feed(deadline) is None:
-                    raise TimeoutError(f"time ran out during the TLS handshake with {self._name}") from None
-            except ssl.SSLError:
-                self._tell_why()
-                raise
-        self._push_cipher(deadline)
+            with self._sending:
+                done = self._go_on_with_the_handshake()
+            self._push_cipher(deadline)
+            if done:
+                return
+            # Two threads may be here: what comes is for either, and the other one has to hear of it.
+            if self._feed(sooner(deadline, after(_LOOK))) is None and passed(deadline):
+                raise TimeoutError(f"time ran out during the TLS handshake with {self._name}")
+
+    def _go_on_with_the_handshake(self) -> bool:
+        if self._shaken:
+            return True
+        if self._session is None:
+            # Made here, for a server's sake: accepting costs the same with and without TLS.
+            self._incoming = ssl.MemoryBIO()
+            self._outgoing = ssl.MemoryBIO()
+            self._session = self._context.wrap_bio(
+                self._incoming, self._outgoing, self._server_name is None, self._server_name
+            )
+        try:
+            self._session.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLEOFError:
+            raise ConnectionAbortedError(f"{self._name} ended during the TLS handshake") from None
+        except ssl.SSLError as error:
+            self._refused = True
+            self._tell_why()
+            error.add_note(f"during the TLS handshake with {self._name}")
+            raise
+        self._shaken = True
+        return True
 
     def _tell_why(self) -> None:
         """Send the alert that tells the peer what we do not like, if there is room."""
@@ -50,25 +87,32 @@ class TlsConnection(Connection[Str]):
 
     @property
     def tls(self) -> ssl.SSLObject:
-        """The session: ``version()``, ``cipher()``, ``getpeercert()``, ..."""
-        assert self._tls is not None
-        return self._tls
+        """The session; ``ValueError`` before the handshake."""
+        if not self._shaken or self._session is None:
+            raise ValueError(f"{self._described()} has not shaken hands yet: handshake() does")
+        return self._session
+
+    # --- reading ---
 
     def _feed(self, deadline: int) -> int | None:
-        """Receive what is encrypted: how much, 0 at the end, ``None`` at the deadline."""
+        """Receive what is encrypted: how much, 0 at the end, ``None`` when nothing has come."""
         if not wait.one(self._reading_from(), wait.READ, deadline):
             return None
-        try:
-            data = self._socket.calls.recv(self._read_size * 4, NO_WAIT)
-        except BlockingIOError:
-            return -1
-        if data:
-            self._incoming.write(data)
-        else:
-            self._incoming.write_eof()
+        with self._sending:
+            try:
+                data = self._socket.calls.recv(self._read_size * 4, NO_WAIT)
+            except BlockingIOError:
+                return None
+            except ConnectionResetError as error:
+                raise ConnectionResetError(error.errno, f"{self._name} reset the connection") from None
+            if data:
+                self._incoming.write(data)
+            else:
+                self._incoming.write_eof()
         return len(data)
 
     def _receive(self, fd: int, seen: int) -> int | None:
+        self.shake(self._read_by)
         data = None
         while data is None:
             try:
@@ -76,8 +120,7 @@ class TlsConnection(Connection[Str]):
                     data = self.tls.read(self._read_size)
             except ssl.SSLWantReadError:
                 self._push_cipher(self._read_by)  # an answer of the protocol's own
-                count = self._feed(self._read_by)
-                if count is None or (count < 0 and passed(self._read_by)):
+                if self._feed(self._read_by) is None and passed(self._read_by):
                     return None
             except ssl.SSLZeroReturnError:
                 data = b""
@@ -90,6 +133,16 @@ class TlsConnection(Connection[Str]):
         else:
             self._buffer.end_here()
         return len(data)
+
+    # --- writing ---
+
+    def _push(self, deadline: int) -> None:
+        self.shake(deadline)
+        super()._push(deadline)
+
+    def _push_until_readable(self) -> None:
+        self.shake(self._read_by)
+        super()._push_until_readable()
 
     def _send_some(self) -> bool:
         # One piece at a time: what is encrypted can no longer be taken back.
@@ -109,25 +162,43 @@ class TlsConnection(Connection[Str]):
     def _push_cipher(self, deadline: int) -> None:
         while True:
             with self._sending:
-                self._send_cipher()
+                try:
+                    self._send_cipher()
+                except (BrokenPipeError, ConnectionResetError):
+                    self._gone()
             if not self._cipher:
                 return
             if not wait.one(self._reading_from(), wait.WRITE, deadline) or passed(deadline):
                 self._expired("writing to")
 
+    # --- the end ---
+
     def _shut(self) -> None:
+        self._say_farewell(self._by(None))
+
+    def _say_farewell(self, deadline: int) -> None:
+        if not self._shaken:
+            self._shut_socket()
+            return
         try:
             with self._sending:
                 self.tls.unwrap()
         except ssl.SSLError:
             pass  # it wants the peer's farewell, which is not waited for
-        self._push_cipher(self._by(None))
+        self._push_cipher(deadline)
 
     def _hear_out(self) -> None:
-        if not self._finished:
+        if self._shaken and not self._finished:
             self._finished = True
-            self._shut()
+            try:
+                self._say_farewell(sooner(self._by(None), after(LINGER)))
+            except (TimeoutError, BrokenPipeError):
+                pass  # whoever reads no more needs no farewell
         super()._hear_out()
+
+    def _has_spoken(self) -> bool:
+        # The alert that says why we refused it would be destroyed as well.
+        return self._refused or super()._has_spoken()
 
     def unread(self) -> bytes:
         """There is no telling what is encrypted from what is not."""
