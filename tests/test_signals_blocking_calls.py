@@ -372,6 +372,7 @@ TO_COME = {
     ),
     *(f"Connection.{name}" for name in ["receive_fds", "send_fds", "shutdown", "write", "write_until_dot"]),
     *(f"DatagramSocket.{name}" for name in ["ask", "receive", "receive_many", "send"]),
+    *("serve", "Server.run", "Server.start", "Server.stop", "Server.__enter__", "Server.__exit__"),
 }
 
 

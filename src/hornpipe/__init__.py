@@ -60,6 +60,7 @@ if TYPE_CHECKING:  # what a checker sees; at run time each name is looked up at 
     from hornpipe.reexec import on_hup, restart_on_hup
     from hornpipe.relays import Relayed, relay
     from hornpipe.resolve import host_name
+    from hornpipe.server import Counts, Server, ServerOptions, serve
     from hornpipe.signals import SIG, Foreign, Immediate, Signal, Watch, alive, kill, watch
     from hornpipe.sockets import (
         Connection,
@@ -90,6 +91,7 @@ __all__ = [
     "CommandFailed",
     "CommandTimeout",
     "Connection",
+    "Counts",
     "Credentials",
     "Daemon",
     "Datagram",
@@ -118,6 +120,8 @@ __all__ = [
     "Relayed",
     "RemoteError",
     "Runnable",
+    "Server",
+    "ServerOptions",
     "Signal",
     "SignalWarning",
     "SpawnError",
@@ -143,6 +147,7 @@ __all__ = [
     "open_datagram",
     "relay",
     "restart_on_hup",
+    "serve",
     "sh",
     "signals",
     "socket_pair",
@@ -203,6 +208,7 @@ _ROOMS = {
     "reexec": ("on_hup", "restart_on_hup"),
     "relays": ("Relayed", "relay"),
     "resolve": ("host_name",),
+    "server": ("Counts", "Server", "ServerOptions", "serve"),
     "signals": ("SIG", "Foreign", "Immediate", "Signal", "Watch", "alive", "kill", "watch"),
     "sockets": (
         "Connection",

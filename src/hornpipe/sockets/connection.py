@@ -20,6 +20,7 @@ from _socket import (
     MSG_CMSG_CLOEXEC,
     MSG_CTRUNC,
     SCM_RIGHTS,
+    SHUT_RDWR,
     SHUT_WR,
     SO_KEEPALIVE,
     SO_PEERCRED,
@@ -120,8 +121,11 @@ class Connection(Handle[Str]):
         self._dotted_size = 0
         self._after_cr = False
         self._read_by = NEVER
+        self._limit = NEVER
         self._tried = False
         self._finished = False
+        self._received = 0
+        self._successor: Connection[Any] | None = None
         # Held for a system call that does not wait: a reader sends what the writer has gathered.
         self._sending = allocate_lock()
 
@@ -135,6 +139,33 @@ class Connection(Handle[Str]):
     @timeout.setter
     def timeout(self, timeout: float | None) -> None:
         self._timeout = check_timeout(timeout)
+
+    def limit(self, deadline: int) -> None:
+        """Bound all of its calls together by a deadline, whatever their own time-outs."""
+        self._limit = deadline
+
+    @property
+    def deadline(self) -> int:
+        """The deadline of a call that is given no time-out of its own."""
+        return self._by(None)
+
+    @property
+    def is_unix(self) -> bool:
+        """Whether the peer is on this machine, at a Unix socket."""
+        return self._scheme == "unix"
+
+    @property
+    def received(self) -> int:
+        """Bytes that have been read from the socket so far."""
+        return self._received
+
+    @property
+    def latest(self) -> Connection[Any]:
+        """The object that speaks for the connection now: what the last ``as_bytes()`` or ``as_text()`` gave."""
+        found: Connection[Any] = self
+        while found._successor is not None:
+            found = found._successor
+        return found
 
     @property
     def peer(self) -> Address | None:
@@ -208,6 +239,7 @@ class Connection(Handle[Str]):
         other.__dict__.update(self.__dict__, _codec=codec, _decoder=None, _decoded=codec.empty)
         self._arrived = []
         self._source = self._sink = None
+        self._successor = other
         return other
 
     def _begin_to_read(self, timeout: float | None) -> None:
@@ -215,7 +247,8 @@ class Connection(Handle[Str]):
         self._tried = False
 
     def _by(self, timeout: float | None) -> int:
-        return after(self._timeout if timeout is None else timeout)
+        own = after(self._timeout if timeout is None else timeout)
+        return own if self._limit == NEVER else sooner(own, self._limit)
 
     # --- reading ---
 
@@ -246,8 +279,10 @@ class Connection(Handle[Str]):
             raise ConnectionResetError(errno.ECONNRESET, f"{self._name} reset the connection") from None
         if count is None:
             self._expired("reading from")
-        elif count == self._read_size and count < _LONGEST_READ:
-            self._read_size = count * 4
+        elif count > 0:
+            self._received += count
+            if count == self._read_size and count < _LONGEST_READ:
+                self._read_size = count * 4
 
     def _receive(self, fd: int, seen: int) -> int | None:
         return wait.fill(self._buffer, fd, self._read_size, self._read_by, seen)
@@ -553,6 +588,13 @@ class Connection(Handle[Str]):
             return 0
         answer = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, bytes(4))
         return int.from_bytes(answer, "little" if struct.pack("=H", 1) == b"\1\0" else "big")
+
+    def cut(self) -> None:
+        """End both directions at once, from any thread: whoever reads meets the end, whoever writes a broken pipe."""
+        try:
+            self._socket.calls.shutdown(SHUT_RDWR)
+        except OSError:
+            pass  # it has ended already, or is closed
 
     def leave(self) -> None:
         """Close our descriptor and nothing else: the connection is another process's now."""

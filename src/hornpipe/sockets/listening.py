@@ -139,7 +139,7 @@ class Listener:
             self.fileno()
             for fd, _ in wait.until([(fd, wait.READ) for fd in self._sockets], deadline):
                 try:
-                    taken = self._take(fd)
+                    taken = self.take(fd)
                 except OSError as error:
                     if error.errno not in _EXHAUSTED:
                         raise
@@ -155,7 +155,17 @@ class Listener:
                 why = f": {lack.strerror}" if lack else ""
                 raise TimeoutError(f"no connection to {self._shown()} within {timeout:g} s{why}") from lack
 
-    def _take(self, fd: int) -> Connection[str] | None:
+    @property
+    def descriptors(self) -> list[int]:
+        """Each of its sockets: what is readable when somebody waits there to be taken in."""
+        self.fileno()
+        return list(self._sockets)
+
+    def take(self, fd: int) -> Connection[str] | None:
+        """Take in who waits at one of its ``descriptors``; ``None`` when nobody does (any more). Never waits.
+
+        ``OSError`` (EMFILE, ENFILE, ENOBUFS, ENOMEM) when there is no room: whoever waits goes on waiting.
+        """
         if fd not in self._sockets:
             raise ValueError("the listener is closed")
         socket, address = self._sockets.pop(fd)
@@ -184,6 +194,18 @@ class Listener:
             **self._options,
         )
 
+    def calls(self, fd: int) -> Calls:
+        """The system calls on one of its ``descriptors``, as the socket module has them."""
+        return self._sockets[fd][0].calls
+
+    def leave(self) -> None:
+        """Close our descriptors and nothing else: another process listens there now. Names go with ``close``."""
+        if self._all is not None:
+            self._all.close()
+        sockets, self._sockets = self._sockets, {}
+        for socket, _ in sockets.values():
+            socket.close()
+
     def _shown(self) -> str:
         return " and ".join(map(str, self.addresses)) or "the listener"
 
@@ -200,11 +222,7 @@ class Listener:
         for name in self._names:
             name.remove()
         self._names = []
-        if self._all is not None:
-            self._all.close()
-        sockets, self._sockets = self._sockets, {}
-        for socket, _ in sockets.values():
-            socket.close()
+        self.leave()
 
     def __enter__(self) -> Self:
         return self

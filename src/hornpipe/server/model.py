@@ -1,0 +1,157 @@
+"""What the four models have in common: a place where clients come in, and how they start, stop and end."""
+
+from __future__ import annotations
+
+import struct
+from _socket import AF_UNIX, IPPROTO_TCP, TCP_INFO
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from hornpipe.server.loop import Loop
+from hornpipe.server.service import Service
+from hornpipe.sockets import Connection, Listener
+
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0
+"""Seconds for which nobody is taken in when the system has no room."""
+_AT_ONCE = 16
+"""Clients taken in before anything else has its turn."""
+_MOST_QUEUED = 4096
+"""The longest queue of clients that is served before an end."""
+
+
+class Model(ABC):
+    """How clients are served."""
+
+    def __init__(self, loop: Loop, listener: Listener, service: Service) -> None:
+        self.loop = loop
+        self.listener = listener
+        self.service = service
+        self.log = service.log
+        self.numbers = service.numbers
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Serve from now on."""
+
+    def restart(self) -> None:
+        """Renew what lives longer than a client, if there is anything of the kind."""
+        return
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Take in who has been waiting, and nobody else."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """End those who are still being served."""
+
+    @abstractmethod
+    def over(self) -> bool:
+        """Whether nobody is served any more."""
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+        self.listener.close()
+
+    def ready(self) -> bool:
+        """Whether it serves."""
+        return True
+
+    @property
+    def workers(self) -> list[int]:
+        """The processes that serve now."""
+        return []
+
+
+class Door:
+    """Where clients come in one by one, as long as there is room (gotcha:SRV1).
+
+    With no descriptor left the listener stays readable: it is not looked at for a while, ever longer,
+    and the log says so once.
+    """
+
+    def __init__(self, model: Model, admit: Callable[[Connection[str]], object]) -> None:
+        self._model = model
+        self._admit = admit
+        self._pause = _SHORTEST_PAUSE
+        self._complained = False
+        self._open = False
+        self._left: dict[int, int] | None = None
+        """How many are still to be taken in at each descriptor, before the end."""
+
+    def open(self) -> None:
+        """Take clients in."""
+        if not self._open and not self._model.listener.closed:
+            self._open = True
+            for fd in self._fds():
+                self._model.loop.watch(fd, lambda fd=fd: self._ready(fd))  # type: ignore[misc]
+
+    def _fds(self) -> list[int]:
+        return list(self._left) if self._left is not None else self._model.listener.descriptors
+
+    def shut(self) -> None:
+        """Let them wait outside."""
+        if self._open:
+            self._open = False
+            for fd in self._fds():
+                self._model.loop.forget(fd)
+
+    def close(self) -> None:
+        """Take in those who are waiting already, then nobody (gotcha:SRV3: closing would reset them)."""
+        self._left = {fd: queued(self._model.listener, fd) for fd in self._model.listener.descriptors}
+        for fd in list(self._left):
+            self._ready(fd)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nobody will come in any more."""
+        return self._left is not None and not self._left
+
+    def _ready(self, fd: int) -> None:
+        for _ in range(_AT_ONCE):
+            if self._left is not None and not self._left.get(fd):
+                self._finish(fd)
+                return
+            try:
+                connection = self._model.listener.take(fd)
+            except OSError as error:
+                self.wait_for_room(error)
+                return
+            if connection is None:
+                if self._left is not None:
+                    self._finish(fd)
+                return
+            if self._left is not None:
+                self._left[fd] -= 1
+            self._pause, self._complained = _SHORTEST_PAUSE, False
+            self._admit(connection)
+            if not self._open:
+                return
+
+    def _finish(self, fd: int) -> None:
+        assert self._left is not None
+        if self._open:
+            self._model.loop.forget(fd)
+        self._left.pop(fd, None)
+        if not self._left:
+            self._model.listener.close()
+
+    def wait_for_room(self, error: OSError, then: Callable[[], object] | None = None) -> None:
+        """Shut for a while: the system has no room for one more."""
+        if not self._complained:
+            self._complained = True
+            self._model.log.warning("no room for more clients, who wait meanwhile: %s", error.strerror or error)
+        self.shut()
+        self._model.loop.soon(self._pause, then or self.open)
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+
+def queued(listener: Listener, fd: int) -> int:
+    """How many wait to be taken in: what the kernel tells for TCP, a bound for Unix names."""
+    calls = listener.calls(fd)
+    if calls.family == AF_UNIX:
+        return _MOST_QUEUED
+    # struct tcp_info (linux/tcp.h): 8 bytes, then rto, ato, snd_mss, rcv_mss, unacked, which is the queue's
+    # length for a socket that listens.
+    info = calls.getsockopt(IPPROTO_TCP, TCP_INFO, 104)
+    return int(struct.unpack_from("=I", info, 24)[0])

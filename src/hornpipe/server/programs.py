@@ -1,0 +1,157 @@
+"""Programs as handlers: the client is the program's stdin and stdout, as inetd and tcpserver do (perlipc:N5, N18).
+
+The program gets the socket itself, a clean environment with the client's address in it, no other
+descriptor, and its arguments as they were given: no shell sees anything of the client (perlipc:N15).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from hornpipe import reaper, spawn
+from hornpipe.command import Command
+from hornpipe.deadline import NEVER, after, passed, sooner
+from hornpipe.fd import Descriptor
+from hornpipe.job import open_redirection
+from hornpipe.reaper import Child
+from hornpipe.server import counts
+from hornpipe.server.forked import AFTER_TERM, Client, Forked
+from hornpipe.server.loop import Loop
+from hornpipe.server.service import Service
+from hornpipe.sockets import Connection, Listener
+from hornpipe.spawn.diagnosis import EXEC, failure
+from hornpipe.status import ExitStatus
+
+_REFUSED = ("stdin", "stdout", "input", "pty", "timeout", "contain", "check", "buffer_limit", "line_limit")
+_CONNECTION_DECIDES = "the client is its stdin and stdout, and the server's limits are its limits"
+
+
+class Program:
+    """A command, made ready to be started often."""
+
+    def __init__(self, command: Command[Any]) -> None:
+        given = command._options
+        for name in _REFUSED:
+            if name in given:
+                raise ValueError(f"{str(command)!r} serves clients, so it cannot have {name}=: {_CONNECTION_DECIDES}")
+        if "env_base" not in given:
+            command = command.with_options(env_base="minimal")
+        self.command = command
+        self._stage = command._stages()[0]
+        self.recipe = self._stage.recipe
+        self.ok_codes = given.get("ok_codes", (0,))
+        self.grace = given.get("grace", AFTER_TERM)
+        self._opened: list[Descriptor] = []
+        self._errors: int | None = None
+        self._candidates: list[bytes] = []
+        self._environment: list[bytes] = []
+
+    def prepare(self) -> None:
+        """What is the same for each client; ``SpawnError`` for a program that is not there."""
+        self._candidates = [path for path in self.recipe.candidates() if os.access(path, os.X_OK)]
+        if not self._candidates:
+            raise failure(self.recipe, 2, EXEC, 0, self.recipe.candidates())
+        self._environment = self.recipe.environment_list() or []
+        wanted = self._stage.redirections[2]
+        if wanted is not None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            self._errors = 1 if repr(wanted) == "STDOUT" else open_redirection(wanted, flags, self._opened)
+
+    def launch(self, connection: Connection[str], child: Child) -> None:
+        """Start it for a client."""
+        fd = connection.fileno()
+        errors = fd if self._errors == 1 else self._errors
+        plan = spawn.plan_of(self.recipe, (fd, fd, errors), group=True, terminal=-1, foreground=-1)
+        report, error, stage, which = plan.launch(
+            self._candidates,
+            self.recipe.arguments,
+            self._environment + variables(connection),
+            self.recipe.ids is None,
+            child,
+            reaper.ours,
+        )
+        reaper.catch_up()
+        if not child.pid:
+            raise failure(self.recipe, error, stage, which, self._candidates)
+        if report >= 0:
+            spawn.await_report(self.recipe, child, Descriptor(report), NEVER, self._candidates)
+
+    def attend(self, connection: Connection[str]) -> None:
+        """Serve a client with it from beginning to end: a handler."""
+        child = Child()
+        try:
+            self.launch(connection, child)
+            deadline = connection.deadline
+            if not child.wait_for_end(deadline):
+                child.signal(signal.SIGTERM, group=True)
+                child.wait_for_end(sooner(after(self.grace), NEVER))
+                child.signal(signal.SIGKILL, group=True)
+                child.wait(NEVER)
+                raise TimeoutError(f"{self.recipe.label!r} had not ended by then")
+            status = child.wait(NEVER)
+        except BaseException:
+            child.end(group=True)
+            raise
+        finally:
+            child.close()
+        assert status is not None
+        if status.code not in self.ok_codes and not passed(deadline):
+            raise ChildProcessError(f"{self.recipe.label!r} {status}")
+
+
+class Programs(Forked):
+    """A program for each client, started by the parent itself: nothing of us is copied for it."""
+
+    def __init__(
+        self, loop: Loop, listener: Listener, service: Service, leave: Callable[[], object], program: Program
+    ) -> None:
+        super().__init__(loop, listener, service, leave)
+        self._program = program
+
+    def _launch(self, connection: Connection[str], child: Child) -> None:
+        self.service.tell_begin(connection)
+        self._program.launch(connection, child)
+
+    def _end(self, client: Client) -> None:
+        client.child.signal(signal.SIGTERM, group=True)
+        self.loop.soon(self._program.grace, lambda: client.child.signal(signal.SIGKILL, group=True))
+
+    def _judge(self, client: Client, status: ExitStatus) -> None:
+        if client.expired or status.code in self._program.ok_codes:
+            super()._judge(client, status)
+        else:
+            self.numbers.add(counts.FAILED, 1)
+            self.log.warning("%s: %r %s", client.name, self._program.recipe.label, status)
+
+
+def variables(connection: Connection[str]) -> list[bytes]:
+    """What a program learns of its client: tcpserver's words, and those of inetd's heirs."""
+    peer, local = connection.peer, connection.local
+    if connection.is_unix:
+        who = connection.credentials
+        path = local.path if local is not None else ""
+        return [
+            b"PROTO=UNIX",
+            b"UNIXLOCALPATH=" + path.replace("\0", "@").encode("utf-8", "surrogateescape"),
+            b"UNIXREMOTEPID=%d" % who.pid,
+            b"UNIXREMOTEEUID=%d" % who.uid,
+            b"UNIXREMOTEEGID=%d" % who.gid,
+        ]
+    assert peer is not None
+    assert local is not None
+    host, port = peer.host.encode(), peer.service.encode()
+    our_host, our_port = local.host.encode(), local.service.encode()
+    return [
+        b"PROTO=TCP",
+        b"TCPREMOTEIP=" + host,
+        b"TCPREMOTEPORT=" + port,
+        b"TCPLOCALIP=" + our_host,
+        b"TCPLOCALPORT=" + our_port,
+        b"REMOTE_ADDR=" + host,
+        b"REMOTE_PORT=" + port,
+        b"SERVER_ADDR=" + our_host,
+        b"SERVER_PORT=" + our_port,
+    ]

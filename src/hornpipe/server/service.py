@@ -1,0 +1,122 @@
+"""One client from its beginning to its end: its limits, its log, and what its handler raises (gotcha:SRV7)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hornpipe._native.shared import Numbers
+from hornpipe._native.wait import now
+from hornpipe.deadline import after
+from hornpipe.server import counts
+from hornpipe.sockets import Connection
+
+if TYPE_CHECKING:
+    import logging
+
+Handler = Callable[[Connection[str]], object]
+
+
+class Limits:
+    """What a client may take. Times in seconds; ``None`` is no limit."""
+
+    __slots__ = ("idle_timeout", "max_clients", "max_per_address", "per_client_timeout")
+
+    def __init__(
+        self,
+        max_clients: int,
+        per_client_timeout: float | None,
+        idle_timeout: float | None,
+        max_per_address: int | None,
+    ) -> None:
+        self.max_clients = max_clients
+        self.per_client_timeout = per_client_timeout
+        self.idle_timeout = idle_timeout
+        self.max_per_address = max_per_address
+
+
+class Service:
+    """A handler with its limits, its counts and its log."""
+
+    def __init__(self, handler: Handler, limits: Limits, numbers: Numbers, log: logging.Logger) -> None:
+        self.handler = handler
+        self.limits = limits
+        self.numbers = numbers
+        self.log = log
+
+    def attend(self, connection: Connection[str]) -> bool:
+        """Serve one client, and close its connection; whether it ended well.
+
+        What the handler raises is logged with the peer, and nobody else's affair; all but
+        ``KeyboardInterrupt`` and its like, which are about the whole program.
+        """
+        begun = now()
+        self.tell_begin(connection)
+        verdict = "ended"
+        try:
+            connection.limit(after(self.limits.per_client_timeout))
+            connection.timeout = self.limits.idle_timeout
+            try:
+                self.handler(connection)
+            finally:
+                connection = connection.latest
+                connection.close()
+        except ConnectionError as error:
+            verdict = "gone"
+            self.numbers.add(counts.GONE, 1)
+            self.log.debug("%s has gone: %s", connection.name, error)
+        except TimeoutError as error:
+            verdict = "timed out"
+            self.numbers.add(counts.TIMED_OUT, 1)
+            self.log.info("%s was given up: %s", connection.name, error)
+        except Exception:
+            verdict = "failed"
+            self.numbers.add(counts.FAILED, 1)
+            self.log.exception("the handler failed for %s", connection.name, extra=_facts(connection, "fail"))
+        finally:
+            # A handler that leaves by sys.exit() or KeyboardInterrupt has closed nothing of ours.
+            with contextlib.suppress(OSError):
+                connection.close()
+            if connection.received:
+                self.numbers.add(counts.RECEIVED, connection.received)
+            if connection.taken:
+                self.numbers.add(counts.SENT, connection.taken)
+            self.tell_end(connection, verdict, begun)
+        return verdict != "failed"
+
+    def tell_begin(self, connection: Connection[str]) -> None:
+        """The line for the beginning."""
+        if self.log.isEnabledFor(20):
+            self.log.info("%s: connected", connection.name, extra=_facts(connection, "begin"))
+
+    def tell_end(self, connection: Connection[Any], verdict: str, begun: int) -> None:
+        """The line for the end."""
+        if self.log.isEnabledFor(20):
+            duration = (now() - begun) / 1e9
+            self.log.info(
+                "%s: %s after %.3f s, %d bytes received, %d sent",
+                connection.name,
+                verdict,
+                duration,
+                connection.received,
+                connection.taken,
+                extra={
+                    **_facts(connection, "end"),
+                    "verdict": verdict,
+                    "duration": duration,
+                    "received": connection.received,
+                    "sent": connection.taken,
+                },
+            )
+
+
+def _facts(connection: Connection[Any], event: str) -> dict[str, object]:
+    return {"event": event, "peer": str(connection.peer) if connection.peer is not None else None}
+
+
+def address_key(connection: Connection[Any]) -> int:
+    """Whom ``max_per_address`` counts: a host, or at a Unix name a user; never 0."""
+    peer = connection.peer
+    who: object = peer.host if peer is not None and not peer.is_unix else ("uid", connection.credentials.uid)
+    return hash(who) or 1

@@ -1,0 +1,228 @@
+"""What every server does, whichever way its clients are served."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+import hornpipe as hp
+from hornpipe.testing import hostile
+from hornpipe.testing.patience import wait_until
+
+PATIENCE = 10.0
+
+
+def echo(client: hp.Connection[str]) -> None:
+    for line in client:
+        client.write(line)
+
+
+def obey(client: hp.Connection[str]) -> None:
+    """A handler that does what it is told, line by line."""
+    for line in client:
+        match line.split():
+            case ["pid"]:
+                print(os.getpid(), file=client)
+            case ["echo", *words]:
+                print(*words, file=client)
+            case ["fail"]:
+                raise RuntimeError("told to fail")
+            case ["bytes"]:
+                raw = client.as_bytes()
+                raw.write(b"\xff\xfe\n")
+                return
+            case ["last"]:
+                client.write("last words without a newline")
+                return
+            case ["die"]:
+                os._exit(3)
+            case ["spin"]:
+                while True:
+                    time.sleep(0.01)
+
+
+def ask(server: hp.Server, line: str, timeout: float = PATIENCE) -> str:
+    with hp.connect(server.address, timeout=timeout) as client:
+        print(line, file=client)
+        return client.readline()
+
+
+class Behaviour:
+    """What holds for each of the models."""
+
+    model: ClassVar[Any]
+    options: ClassVar[hp.ServerOptions] = {}
+
+    @contextlib.contextmanager
+    def serving(self, handler=obey, address="tcp://127.0.0.1:0", **options) -> Iterator[hp.Server]:
+        with hp.Server(address, handler, **{"model": self.model, **self.options, **options}) as server:
+            yield server
+
+    def test_a_client_gets_its_answer_and_then_the_end(self) -> None:
+        """perlipc:N5"""
+        with self.serving() as server, hp.connect(server.address, timeout=PATIENCE) as client:
+            print("echo one", file=client)
+            print("last", file=client)
+            assert client.read() == "one\nlast words without a newline"
+        assert server.counts[:4] == (1, 1, 0, 0)
+        assert (server.counts.received, server.counts.sent) == (len("echo one\nlast\n"), 32)
+
+    def test_many_clients_one_after_the_other(self) -> None:
+        with self.serving() as server:
+            for number in range(30):
+                assert ask(server, f"echo {number}") == f"{number}\n"
+        assert server.counts.begun == server.counts.ended == 30
+
+    def test_several_addresses_of_several_kinds(self, tmp_path: Path) -> None:
+        wanted = ["tcp://127.0.0.1:0", "tcp://[::1]:0", f"unix://{tmp_path}/name"]
+        with self.serving(address=wanted) as server:
+            assert [address.scheme for address in server.addresses] == ["tcp", "tcp", "unix"]
+            for address in server.addresses:
+                with hp.connect(address, timeout=PATIENCE) as client:
+                    print("echo here", file=client)
+                    assert client.readline() == "here\n"
+        assert not (tmp_path / "name").exists()
+
+    def test_a_handler_that_raises_costs_its_own_client_only(self, caplog: pytest.LogCaptureFixture) -> None:
+        """gotcha:SRV7"""
+        with self.serving() as server:
+            with hp.connect(server.address, timeout=PATIENCE) as client:
+                print("echo before", file=client)
+                assert client.readline() == "before\n"
+                print("fail", file=client)
+                assert client.read() == ""
+            assert ask(server, "echo after") == "after\n"
+        assert server.counts.failed == 1
+
+    def test_a_client_that_resets_is_everyday(self) -> None:
+        """gotcha:SRV7"""
+        with self.serving() as server:
+            host, port = server.address.host, server.address.port
+            hostile.impatient_client((host, port), b"echo x\n")
+            assert ask(server, "echo after") == "after\n"
+        assert server.counts.failed == 0
+
+    def test_bytes_are_flushed_and_closed_as_well(self) -> None:
+        with self.serving() as server, hp.connect(server.address, timeout=PATIENCE) as client:
+            print("bytes", file=client)
+            assert client.as_bytes().read() == b"\xff\xfe\n"
+
+    def test_last_words_arrive_although_the_client_is_still_sending(self) -> None:
+        """gotcha:SO12"""
+
+        def reply(client: hp.Connection[str]) -> None:
+            client.readline()
+            client.write("too much\n")
+
+        with (
+            self.serving(reply) as server,
+            socket.create_connection((server.address.host, server.address.port)) as client,
+        ):
+            client.settimeout(PATIENCE)
+            client.sendall(b"line\n" * 10000)
+            assert client.recv(100) == b"too much\n"
+            assert client.recv(100) == b""
+
+    def test_a_client_that_says_nothing_is_given_up(self) -> None:
+        """gotcha:SRV7"""
+        with self.serving(idle_timeout=0.2) as server, hp.connect(server.address, timeout=PATIENCE) as client:
+            assert client.read() == ""
+            wait_until(lambda: server.counts.ended == 1, PATIENCE)
+            assert server.counts.timed_out == 1
+
+    def test_a_client_that_drips_is_given_up(self) -> None:
+        """gotcha:SRV7"""
+        with self.serving(idle_timeout=5, per_client_timeout=0.3) as server:
+            with hostile.slow_client((server.address.host, server.address.port), b"x" * 1000, 0.05):
+                wait_until(lambda: server.counts.ended == 1, PATIENCE)
+            assert server.counts.timed_out == 1
+
+    def test_who_waits_when_it_is_told_to_end_is_still_served(self) -> None:
+        """gotcha:SRV3, gotcha:SRV6"""
+        with self.serving(echo) as server, contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(hp.connect(server.address, timeout=PATIENCE)) for _ in range(8)]
+            for client in clients:
+                print("hello", file=client)
+            for client in clients:
+                client.shutdown()
+            server.stop()
+            assert [client.read() for client in clients] == ["hello\n"] * 8
+        with pytest.raises(ConnectionRefusedError):
+            hp.connect(server.address, timeout=PATIENCE)
+
+    def test_the_end_is_bounded(self) -> None:
+        """gotcha:SRV6"""
+        with self.serving(stop_grace=0.2) as server, hp.connect(server.address, timeout=PATIENCE) as client:
+            print("echo x", file=client)
+            assert client.readline() == "x\n"
+            begun = time.monotonic()
+            server.stop()
+            assert time.monotonic() - begun < PATIENCE
+            assert client.read() == ""
+
+    def test_an_address_that_is_in_use_is_an_error_at_once(self) -> None:
+        with self.serving() as server:
+            with pytest.raises(OSError) as caught, hp.Server(server.address, obey, model=self.model):
+                pass
+            assert caught.value.errno == errno.EADDRINUSE
+
+    def test_too_many_from_one_address_are_turned_away(self) -> None:
+        with self.serving(max_per_address=2) as server, contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(hp.connect(server.address, timeout=PATIENCE)) for _ in range(2)]
+            for client in clients:
+                print("echo in", file=client)
+                assert client.readline() == "in\n"
+            assert hp.connect(server.address, timeout=PATIENCE).read() == ""
+            assert server.counts.refused == 1
+            clients[0].close()
+            wait_until(lambda: server.counts.ended == 1, PATIENCE)
+            assert ask(server, "echo again") == "again\n"
+
+    def test_the_log_has_the_beginning_and_the_end(self, tmp_path: Path) -> None:
+        log = logging.getLogger(f"test.{self.model}")
+        log.setLevel("INFO")
+        file = logging.FileHandler(tmp_path / "log")
+        file.setFormatter(logging.Formatter("%(event)s %(peer)s %(message)s"))
+        log.addHandler(file)
+        try:
+            with self.serving(log=log) as server:
+                with hp.connect(server.address, timeout=PATIENCE) as client:
+                    print("echo x", file=client)
+                    peer = client.local
+                    client.readline()
+                wait_until(lambda: server.counts.ended == 1, PATIENCE)
+        finally:
+            log.removeHandler(file)
+            file.close()
+        begin, end = (tmp_path / "log").read_text().splitlines()
+        assert begin == f"begin {peer} {peer}: connected"
+        assert end.startswith(f"end {peer} {peer}: ended after 0.")
+        assert end.endswith(" s, 7 bytes received, 2 sent")
+
+
+class TestInline(Behaviour):
+    model = "inline"
+
+    test_too_many_from_one_address_are_turned_away = None
+
+
+class TestFork(Behaviour):
+    model = "fork"
+
+
+class TestPrefork(Behaviour):
+    model = "prefork"
+    options: ClassVar = {"workers": 3}
+
+
+class TestThread(Behaviour):
+    model = "thread"
