@@ -123,6 +123,16 @@ cdef extern from *:
         return (facts.si_status & 0x7f) | (facts.si_code == CLD_DUMPED ? 0x80 : 0);
     }
 
+    static int in_foreground(void) {
+        /* stdin may be redirected while the others are the terminal still. */
+        int streams[] = {0, 2, 1};
+        pid_t group = getpgrp();
+        for (int i = 0; i < 3; i++)
+            if (tcgetpgrp(streams[i]) == group)
+                return 1;
+        return 0;
+    }
+
     static int subreap(void) {
     #ifdef PR_SET_CHILD_SUBREAPER
         return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
@@ -149,6 +159,7 @@ cdef extern from *:
     int open_pidfd(pid_t) nogil
     int signal_pidfd(int, int) nogil
     int reap_child(pid_t, int) nogil
+    int in_foreground()
     int subreap() nogil
     void close_between(int, int) nogil
 
@@ -370,6 +381,11 @@ cdef class Plan:
 
 cdef extern from "child.h" nogil:
     void child_exec(const child_plan *, child_failure *)
+
+
+def has_terminal():
+    """tcgetpgrp(3): whether our process group is in front on the terminal of a standard stream."""
+    return bool(in_foreground())
 
 
 def become_subreaper():

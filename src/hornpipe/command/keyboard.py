@@ -6,11 +6,11 @@ dies of it. So we wait and see, as a shell does: only when it died of INT was th
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from typing import Any, Self
 
+from hornpipe._native import spawn as _spawn
 from hornpipe.errors import CommandFailed
 from hornpipe.status import ExitStatus
 
@@ -19,15 +19,7 @@ _INT = 2
 
 def shared() -> bool:
     """Whether Ctrl-C at our terminal reaches us and our children alike, and nobody has said what to do then."""
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        return False
-    for fd in (0, 2, 1):
-        try:
-            if os.tcgetpgrp(fd) == os.getpgrp():
-                break
-        except OSError:
-            continue
-    else:
+    if not _spawn.has_terminal() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return False
     threading: Any = sys.modules.get("threading")
     return threading is None or threading.current_thread() is threading.main_thread()
