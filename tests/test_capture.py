@@ -114,7 +114,7 @@ class TestCapture:
         return hp.cmd(*argv, **self.options(mechanism, **options))
 
     def test_floods_on_both_streams_are_read_at_once(self, mechanism: str) -> None:
-        """Row O7, gotcha:C1: a terminal is one stream for both."""
+        """perlipc:O7, gotcha:C1: a terminal is one stream for both."""
         size = 4 * MIB if mechanism == "pty" else 20 * MIB
         command = self.command(mechanism, stubborn.floods("both", size, 65536), lambda: flood(size))
         got = command.as_bytes().capture()
@@ -263,6 +263,6 @@ def test_a_flood_beyond_the_limit_is_dropped() -> None:
 
 
 def test_a_callable_is_captured_like_a_program() -> None:
-    """Row O7."""
+    """perlipc:O7."""
     got = hp.fn(lambda: (sys.stdout.write("o"), sys.stderr.write("e"))).capture()
     assert (got.stdout, got.stderr) == ("o", "e")

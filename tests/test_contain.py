@@ -164,7 +164,7 @@ def test_no_cgroup_is_left() -> None:
 
 @pytest.mark.parametrize("grace", [0, 0.2])
 def test_a_daemon_does_not_survive_a_time_out(rung: str, grace: float) -> None:
-    """S11b, gotcha:T5."""
+    """perlipc:S11b, gotcha:T5."""
     with nothing_survives() as mark:
         began = time.monotonic()
         with pytest.raises(hp.CommandTimeout) as caught:
@@ -175,7 +175,7 @@ def test_a_daemon_does_not_survive_a_time_out(rung: str, grace: float) -> None:
 
 
 def test_a_deaf_program_is_killed_after_its_grace(rung: str) -> None:
-    """S11b."""
+    """perlipc:S11b."""
     began = time.monotonic()
     with pytest.raises(hp.CommandTimeout) as caught:
         contained(*stubborn.ignores_term(), timeout=0.5, grace=0.2).read()
@@ -321,7 +321,7 @@ def test_a_callable_is_contained(rung: str) -> None:
 
 
 def test_a_callable_is_contained_on_a_time_out(rung: str) -> None:
-    """S11b, gotcha:T5."""
+    """perlipc:S11b, gotcha:T5."""
     with nothing_survives() as mark:
         with pytest.raises(hp.CommandTimeout):
             hp.fn(_leave_a_daemon, mark, lingers=True).with_options(contain=True, timeout=0.7, grace=0.1).call()

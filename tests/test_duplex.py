@@ -31,12 +31,12 @@ class TestConversation:
         return hp.cmd(*stubborn.echo_lines(), pty=mechanism == "pty", timeout=10)
 
     def test_each_question_has_its_answer(self, mechanism: str) -> None:
-        """Rows B1 and B5, gotcha:P9."""
+        """perlipc:B1, B5, gotcha:P9."""
         with self.command(mechanism).duplex() as talk:
             assert [talk.ask(word) for word in ("one", "two")] == ["one", "two"]
 
     def test_a_closed_input_lets_the_rest_be_read(self, mechanism: str) -> None:
-        """Row B1, gotcha:P9."""
+        """perlipc:B1, gotcha:P9."""
         with self.command(mechanism).duplex() as talk:
             talk.send("a\nb\n")
             talk.close_input()
@@ -44,7 +44,7 @@ class TestConversation:
 
 
 def test_bc_calculates() -> None:
-    """Row B1."""
+    """perlipc:B1."""
     with hp.cmd("bc", timeout=10).duplex() as bc:
         assert (bc.ask("6*7"), bc.ask("2^10")) == ("42", "1024")
 
@@ -58,7 +58,7 @@ def test_sort_answers_at_the_end_of_its_input() -> None:
 
 
 def test_ask_says_what_was_read_in_time_and_the_conversation_goes_on() -> None:
-    """Row B2, gotcha:P4."""
+    """perlipc:B2, gotcha:P4."""
     script = "read a; printf part; read b; echo ial; read c; echo again"
     with hp.sh(script, timeout=10).duplex() as talk:
         with pytest.raises(TimeoutError, match="part"):
@@ -86,7 +86,7 @@ def test_sending_to_a_program_that_has_gone_is_a_broken_pipe_with_its_status(pty
 
 
 def test_events_come_from_both_streams() -> None:
-    """Row B2."""
+    """perlipc:B2."""
     with hp.sh("echo o; echo e >&2", timeout=10).duplex(stderr=True) as talk:
         assert sorted(talk.events()) == [("stderr", "e\n"), ("stdout", "o\n")]
 
@@ -136,7 +136,7 @@ def hoarder(*argv: str, **options: Any) -> hp.Command[str]:
 
 
 class TestAProgramThatBuffersInBlocks:
-    """gotcha:P3, row B3: nobody outside can change it, and there are three cures."""
+    """gotcha:P3, perlipc:B3: nobody outside can change it, and there are three cures."""
 
     @pytest.mark.parametrize("name", HOARDERS)
     def test_keeps_its_answer_back_on_a_pipe_until_its_input_ends(self, name: str) -> None:
@@ -178,7 +178,7 @@ class TestAProgramThatBuffersInBlocks:
 
 
 def test_bars_around_a_command_are_part_of_its_name() -> None:
-    """Row O14: Perl looks into the string, and grumbles under -w; here duplex is the verb for both ends."""
+    """perlipc:O14: Perl looks into the string, and grumbles under -w; here duplex is the verb for both ends."""
     assert "bidirectional pipe" in hp.cmd("perl", "-we", 'open(my $both, "| cat |")').capture().stderr
     with pytest.raises(FileNotFoundError, match=r"no program '\| cat \|' in PATH") as caught:
         hp.cmd("| cat |").duplex()
@@ -222,20 +222,20 @@ SAID = "you said one\nyou said two\nthen: the end\n"
 
 
 def test_perls_open2_talks_to_a_program_of_ours() -> None:
-    """Row B1: its coprocess is a program that itself talks to one, through hornpipe."""
+    """perlipc:B1: its coprocess is a program that itself talks to one, through hornpipe."""
     told = hp.cmd("perl", "-e", OPEN2, *OUR_PROGRAM, timeout=20).capture()
     # open2 leaves stderr where it was.
     assert (told.stdout, told.stderr) == (SAID + "status 5\n", "a complaint\n")
 
 
 def test_perls_open3_talks_to_a_program_of_ours_and_hears_its_stderr() -> None:
-    """Row B2."""
+    """perlipc:B2."""
     told = hp.cmd("perl", "-e", OPEN3, *OUR_PROGRAM, timeout=20).capture()
     assert (told.stdout, told.stderr) == (SAID + "stderr: a complaint\nstatus 5\n", "")
 
 
 def test_a_perl_program_with_a_coprocess_of_its_own_answers_us() -> None:
-    """Row B1: our line goes through two pairs of pipes, the second by open2, and comes back."""
+    """perlipc:B1: our line goes through two pairs of pipes, the second by open2, and comes back."""
     program = """
     use IPC::Open2; $| = 1;
     my $pid = open2(my $from, my $to, "sed", "-u", "s/^/sed saw /");
@@ -262,7 +262,7 @@ def converse(handle: hp.Handle[str], pid: int) -> None:
 
 
 def test_perl_converses_over_two_plain_pipes() -> None:
-    """Row B5: pipes that we made, given to a Perl program that finds them by number."""
+    """perlipc:B5: pipes that we made, given to a Perl program that finds them by number."""
     program = 'open my $in, "<&=", shift; open my $out, ">&=", shift; $out->autoflush(1); ' + ANSWER
     (theirs_in, ours_out), (ours_in, theirs_out) = pipe(), pipe()
     numbers = theirs_in.fileno(), theirs_out.fileno()
@@ -276,7 +276,7 @@ def test_perl_converses_over_two_plain_pipes() -> None:
 
 @pytest.mark.parametrize("place", ["its stdin and stdout", "a number of its own"])
 def test_perl_converses_over_a_socketpair(place: str) -> None:
-    """Row B5: one descriptor at each end, for both directions."""
+    """perlipc:B5: one descriptor at each end, for both directions."""
     ours, theirs = socket.socketpair()
     with theirs:
         if place == "a number of its own":
@@ -319,6 +319,6 @@ waitpid $pid, 0; print "status ", $? >> 8, "\\n";
     ids=["two pipes", "socketpair"],
 )
 def test_a_perl_parent_converses_with_a_child_of_ours(parent: str) -> None:
-    """Row B5: the child's stdin and stdout are what Perl made by hand."""
+    """perlipc:B5: the child's stdin and stdout are what Perl made by hand."""
     told = hp.cmd("perl", "-MIO::Handle", "-we", parent, *OUR_PROGRAM, timeout=20).capture()
     assert (told.stdout, told.stderr) == (SAID + "status 5\n", "a complaint\n")

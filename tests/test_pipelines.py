@@ -92,7 +92,7 @@ class TestPipelines:
         assert (made.stdout, made.statuses[0].signal) == ("y\n", signal.SIGPIPE)
 
     def test_leaving_early_ends_every_stage(self, callables: tuple[int, ...]) -> None:
-        """Row O8, gotcha:P10."""
+        """perlipc:O8, gotcha:P10."""
         with self.pipeline(callables, "say for ever", "copy", "copy").lines() as lines:
             assert next(lines) == "y"
             assert len(children()) == 3

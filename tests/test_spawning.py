@@ -57,10 +57,10 @@ def failure_of(command: Any) -> hp.SpawnError:
 
 @pytest.mark.usefixtures("with_and_without_pidfd")
 class TestWhatCannotStart:
-    """gotcha:SP1, SP2, row O4: the failure is raised where the program was started, and names what is missing."""
+    """gotcha:SP1, SP2, perlipc:O4: the failure is raised where the program was started, and names what is missing."""
 
     def test_a_missing_program_is_named_with_the_path_that_was_searched(self, bounds: dict[str, Any]) -> None:
-        """gotcha:SP1, row O4."""
+        """gotcha:SP1, perlipc:O4."""
         error = failure_of(hp.cmd("no-such-program", "x", env={"PATH": "/nowhere:/bin"}, **bounds))
         assert isinstance(error, FileNotFoundError)
         assert (error.errno, error.filename, error.stage) == (errno.ENOENT, "no-such-program", "exec")
@@ -70,7 +70,7 @@ class TestWhatCannotStart:
 
     @pytest.mark.parametrize("verb", ["run", "read", "capture", "lines", "reader", "writer", "duplex", "start"])
     def test_every_verb_notices_a_missing_program_at_once(self, verb: str, bounds: dict[str, Any]) -> None:
-        """Row O4: Perl notices only at the first write or close, by SIGPIPE."""
+        """perlipc:O4: Perl notices only at the first write or close, by SIGPIPE."""
         with pytest.raises(FileNotFoundError, match="'/no/such/program'"):
             getattr(hp.cmd("/no/such/program", **bounds), verb)()
 
@@ -96,7 +96,7 @@ class TestWhatCannotStart:
     def test_a_text_without_interpreter_line_is_not_run_by_a_shell(
         self, tmp_path: Path, bounds: dict[str, Any]
     ) -> None:
-        """gotcha:SP2, row O13."""
+        """gotcha:SP2, perlipc:O13."""
         path = script(tmp_path / "text", f"touch {tmp_path}/proof\n")
         error = failure_of(hp.cmd(path, **bounds))
         assert error.errno == errno.ENOEXEC
@@ -510,7 +510,7 @@ class TestWhereProgramsAreFound:
 
 @pytest.mark.usefixtures("with_and_without_pidfd")
 class TestArguments:
-    """Row O13, gotcha:SP4: no shell sees them."""
+    """perlipc:O13, gotcha:SP4: no shell sees them."""
 
     ODD = (
         *("", " ", "a b", "'", '"', ";", "$(whoami)", "`id`", "*", "~", "\\", "\n", "\t", "-n", "--", "#"),
@@ -518,36 +518,36 @@ class TestArguments:
     )
 
     def test_arguments_arrive_verbatim(self, bounds: dict[str, Any]) -> None:
-        """Row O13, gotcha:SP4."""
+        """perlipc:O13, gotcha:SP4."""
         assert hp.cmd("printf", r"%s\0", *self.ODD, **bounds).read() == "".join(f"{word}\0" for word in self.ODD)
 
     def test_bytes_and_paths_are_arguments_too(self) -> None:
-        """Row O13."""
+        """perlipc:O13."""
         made = hp.cmd(b"printf", b"%s|%s", b"\xff\xfe", Path("/a b")).as_bytes().read()
         assert made == b"\xff\xfe|/a b"
 
     def test_a_name_with_blanks_is_one_program(self, tmp_path: Path) -> None:
-        """Row O13: nothing is split."""
+        """perlipc:O13: nothing is split."""
         path = script(tmp_path / "two words;x", "#!/bin/sh\necho $#\n")
         assert hp.cmd(path, "a b").read() == "1\n"
         with pytest.raises(FileNotFoundError):
             hp.cmd("echo x").run()
 
     def test_the_line_of_a_command_can_be_pasted_into_sh(self) -> None:
-        """Row O13."""
+        """perlipc:O13."""
         words = [word for word in self.ODD if word.isprintable()]
         command = hp.cmd("printf", r"%s\n", *words)
         pasted = subprocess.run(["sh", "-c", str(command)], capture_output=True, text=True, check=True).stdout
         assert pasted == command.read()
 
     def test_the_line_of_a_command_with_control_characters_can_be_pasted_into_bash(self) -> None:
-        """Row O13."""
+        """perlipc:O13."""
         command = hp.cmd("printf", r"%s|", *self.ODD, "it's\x01f", b"\xff\xfe0", "a\\\n'b").as_bytes()
         pasted = subprocess.run(["bash", "-c", str(command)], capture_output=True, check=True).stdout
         assert pasted == command.read()
 
     def test_the_name_of_a_program_is_no_assignment_when_pasted(self, tmp_path: Path) -> None:
-        """Row O13: a shell takes a first word with ``=`` for a variable."""
+        """perlipc:O13: a shell takes a first word with ``=`` for a variable."""
         script(tmp_path / "A=b", "#!/bin/sh\necho ran\n")
         command = hp.cmd("A=b", "x", env={"PATH": f"{tmp_path}:/bin:/usr/bin"})
         assert command.read() == "ran\n"
@@ -557,7 +557,7 @@ class TestArguments:
 
     @pytest.mark.parametrize("word", ["if", "for", "{", "!", "case"])
     def test_the_name_of_a_program_is_no_keyword_when_pasted(self, tmp_path: Path, word: str) -> None:
-        """Row O13."""
+        """perlipc:O13."""
         script(tmp_path / word, "#!/bin/sh\necho ran\n")
         env = {"PATH": f"{tmp_path}:/bin:/usr/bin"}
         line = str(hp.cmd(word))
@@ -568,7 +568,7 @@ class TestArguments:
 @needs_proc
 @pytest.mark.usefixtures("with_and_without_pidfd")
 class TestDescriptors:
-    """gotcha:SP7, R7, rows O13, O15."""
+    """gotcha:SP7, R7, perlipc:O13, O15."""
 
     def test_a_child_has_its_three_streams_and_nothing_else(self, bounds: dict[str, Any]) -> None:
         """gotcha:R7: ls itself opens the fourth; our own open one is not close-on-exec."""
@@ -712,7 +712,7 @@ class TestDescriptors:
 
     @pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
     def test_a_stream_can_be_closed(self, tmp_path: Path, bounds: dict[str, Any], name: str) -> None:
-        """Row O15."""
+        """perlipc:O15."""
         number = ("stdin", "stdout", "stderr").index(name)
         line = 'for n in 0 1 2; do test -e /proc/$$/fd/$n || printf $n >> "$0"; done; true'
         options: Any = {name: hp.CLOSED, **bounds}
@@ -720,7 +720,7 @@ class TestDescriptors:
         assert (tmp_path / "result").read_text() == str(number)
 
     def test_streams_go_to_files_by_path(self, tmp_path: Path, bounds: dict[str, Any]) -> None:
-        """Row O15: written anew, not appended to."""
+        """perlipc:O15: written anew, not appended to."""
         (tmp_path / "in").write_text("content")
         (tmp_path / "out").write_text("a longer text than what is written")
         hp.sh(
@@ -734,12 +734,12 @@ class TestDescriptors:
         assert (tmp_path / "err").read_text() == "err\n"
 
     def test_a_file_that_cannot_be_opened_for_a_stream_is_named(self, tmp_path: Path) -> None:
-        """Row O15, gotcha:SP1."""
+        """perlipc:O15, gotcha:SP1."""
         with pytest.raises(FileNotFoundError, match="no/such/file"):
             hp.cmd("cat", stdin=tmp_path / "no/such/file").run()
 
     def test_streams_go_to_descriptors_and_open_files(self, tmp_path: Path, bounds: dict[str, Any]) -> None:
-        """Row O15: where the file stands, at both ends."""
+        """perlipc:O15: where the file stands, at both ends."""
         with open(tmp_path / "out", "w") as out, open(os.devnull) as nothing:
             out.write("ours, ")
             out.flush()
@@ -749,13 +749,13 @@ class TestDescriptors:
         assert (tmp_path / "out").read_text() == "ours, theirs\nagain\nours\n"
 
     def test_null_takes_everything_and_gives_nothing(self, bounds: dict[str, Any]) -> None:
-        """Row O15."""
+        """perlipc:O15."""
         hp.sh("cat; echo x >&2", stdin=hp.NULL, stdout=hp.NULL, stderr=hp.NULL, **bounds).run()
 
     def test_stderr_goes_where_stdout_goes_in_the_order_of_writing(
         self, tmp_path: Path, bounds: dict[str, Any]
     ) -> None:
-        """Row O15."""
+        """perlipc:O15."""
         line = "echo 1; echo 2 >&2; echo 3"
         assert hp.sh(line, stderr=hp.STDOUT, **bounds).read() == "1\n2\n3\n"
         hp.sh(line, stdout=tmp_path / "out", stderr=hp.STDOUT, **bounds).run()
@@ -906,12 +906,12 @@ class TestCircumstances:
     """Umask, limits, session."""
 
     def test_a_umask_is_the_childs_alone(self, bounds: dict[str, Any]) -> None:
-        """Row O15."""
+        """perlipc:O15."""
         assert hp.sh("umask", umask=0o027, **bounds).read().strip() == "0027"
         assert hp.sh("umask", umask=0, **bounds).read().strip() == "0000"
 
     def test_limits_are_the_childs_alone(self, bounds: dict[str, Any]) -> None:
-        """Row O15."""
+        """perlipc:O15."""
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         made = hp.sh("ulimit -Sn; ulimit -Hn; ulimit -Sc", limits={"NOFILE": (64, 128), "CORE": 0}, **bounds).read()
         assert made.split() == ["64", "128", "0"]
@@ -924,7 +924,7 @@ class TestCircumstances:
         assert session != str(os.getsid(0))
 
     def test_a_status_says_code_or_signal_never_a_mix(self, bounds: dict[str, Any]) -> None:
-        """gotcha:SP8, row O3."""
+        """gotcha:SP8, perlipc:O3."""
         status = hp.sh("exit 137", check=False, **bounds).run()
         assert (status.code, status.signal) == (137, None)
         status = hp.sh("kill -KILL $$", check=False, **bounds).run()
@@ -933,7 +933,7 @@ class TestCircumstances:
         assert hp.sh("exit 256", check=False, **bounds).run()
 
     def test_a_failure_is_raised_with_its_status(self, bounds: dict[str, Any]) -> None:
-        """Row O3."""
+        """perlipc:O3."""
         with pytest.raises(hp.CommandFailed) as caught:
             hp.sh("exit 3", **bounds).run()
         assert caught.value.status.code == 3

@@ -54,14 +54,14 @@ class TestLines:
         return hp.sh('echo one; read x <"$GATE"; echo two', env={"GATE": gate}, pty=mechanism == "pty", timeout=10)
 
     def test_a_line_arrives_as_soon_as_its_newline_does(self, mechanism: str, gate: str) -> None:
-        """Rows O2, gotcha:P3, gotcha:P4: the child cannot go on before we have seen its line."""
+        """perlipc:O2, gotcha:P3, gotcha:P4: the child cannot go on before we have seen its line."""
         with self.command(mechanism, gate).lines() as lines:
             assert next(lines) == "one"
             Path(gate).write_text("go\n")
             assert list(lines) == ["two"]
 
     def test_leaving_early_ends_the_child_without_an_error(self, mechanism: str, gate: str) -> None:
-        """Row O8."""
+        """perlipc:O8."""
         with self.command(mechanism, gate).lines() as lines:
             assert next(lines) == "one"
         assert lines.status is not None
@@ -107,7 +107,7 @@ def test_the_line_limit_holds_after_a_read_as_well() -> None:
 
 
 def test_a_writer_whose_reader_has_gone_says_how_and_how_much() -> None:
-    """Row O5, gotcha:P1, gotcha:P6."""
+    """perlipc:O5, gotcha:P1, gotcha:P6."""
     with pytest.raises(BrokenPipeError) as caught, hp.sh("exit 3").writer() as file:
         for _ in range(1000):
             file.write("x" * 4096)
@@ -116,7 +116,7 @@ def test_a_writer_whose_reader_has_gone_says_how_and_how_much() -> None:
 
 
 def test_a_writer_into_a_shell_pipeline_checks_the_status(tmp_path: Path) -> None:
-    """Row O1."""
+    """perlipc:O1."""
     with hp.sh("cat -v | sort", stdout=tmp_path / "out").writer() as file:
         file.write("b\na\n")
     assert (tmp_path / "out").read_text() == "a\nb\n"
@@ -495,7 +495,7 @@ def assert_reads_alike(ours: Any, oracle: Any, calls: list[tuple[str, int | None
 def test_a_handle_reads_as_the_standard_library_does(
     codec: tuple[str, str] | None, packets: list[bytes], calls: list[tuple[str, int | None]]
 ) -> None:
-    """Row O2, gotcha:P8; the oracle is io.TextIOWrapper (or io.BufferedReader).
+    """perlipc:O2, gotcha:P8; the oracle is io.TextIOWrapper (or io.BufferedReader).
 
     The pipe is in packet mode (pipe(2), O_DIRECT), so each packet comes by a read(2) of its own, and where they are
     cut is where characters and line ends are split.
@@ -513,7 +513,7 @@ def test_a_handle_reads_as_the_standard_library_does(
 def test_a_reader_of_a_command_reads_as_the_standard_library_does(
     packets: list[bytes], calls: list[tuple[str, int | None]], codec: tuple[str, str] | None
 ) -> None:
-    """Row O2, gotcha:P8."""
+    """perlipc:O2, gotcha:P8."""
     data = b"".join(packets)
     cat: Any = hp.cmd("cat", input=data)
     with (cat.as_text(*codec) if codec else cat.as_bytes()).reader() as file:
@@ -534,5 +534,5 @@ def test_a_partial_line_does_not_block_a_reader_of_characters() -> None:
 
 
 def test_a_callable_writes_what_sys_stdout_is_there() -> None:
-    """Row O7."""
+    """perlipc:O7."""
     assert hp.fn(lambda: sys.stdout.write("x")).read() == "x"

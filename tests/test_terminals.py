@@ -144,7 +144,7 @@ sys.stdin.readline()
 
 @pytest.mark.parametrize("options", ["timeout=60", "contain=True", "timeout=60, contain=True"])
 def test_ctrl_c_during_a_limited_run_ends_the_child_and_interrupts_us(options: str) -> None:
-    """O10, gotcha:SP10: the child has a group of its own in front; its death by INT is meant for us too."""
+    """perlipc:O10, gotcha:SP10: the child has a group of its own in front; its death by INT is meant for us too."""
     source = f"""
 try:
     hp.cmd("sh", "-c", {_CHILD!r}, {options}).run()
@@ -162,7 +162,7 @@ sys.stdin.readline()
 
 @pytest.mark.parametrize("options", ["", "timeout=60", "contain=True"])
 def test_ctrl_z_stops_both_and_cont_resumes_both(options: str) -> None:
-    """O10, gotcha:SP10: the shell sees us stop; after "fg" the child is in front again, and Ctrl-C reaches it."""
+    """perlipc:O10, gotcha:SP10: the shell sees us stop; after "fg" the child is in front again, and Ctrl-C reaches it."""
     source = f"""
 try:
     hp.cmd("sh", "-c", {_CHILD!r}, {options}).run()
@@ -214,7 +214,7 @@ sys.stdin.readline()
     ],
 )
 def test_the_terminal_is_taken_back_however_it_ends(program: str, options: str, outcome: str) -> None:
-    """O10, gotcha:SP10."""
+    """perlipc:O10, gotcha:SP10."""
     source = f"""
 try:
     what = hp.cmd("sh", "-c", {program!r}, {options}).run()
@@ -292,7 +292,7 @@ sys.stdin.readline()
 
 
 def test_a_limited_pipeline_on_the_terminal_ends_by_ctrl_c() -> None:
-    """O10, gotcha:SP10."""
+    """perlipc:O10, gotcha:SP10."""
     source = f"""
 try:
     (hp.cmd("sh", "-c", "cat") | hp.cmd("sh", "-c", {_CHILD!r})).with_options(timeout=60, grace=0.2).run()

@@ -119,7 +119,7 @@ every_capturing_verb = pytest.mark.parametrize("verb", CAPTURING.values(), ids=C
 
 @every_verb
 def test_every_verb_ends_a_child_that_ignores_term(verb: Callable[[Any], object]) -> None:
-    """S11b, gotcha:T3: no zombie, no polling steps to wait out."""
+    """perlipc:S11b, gotcha:T3: no zombie, no polling steps to wait out."""
     with over_in_time(timeout=0.5) as caught:
         verb(limited(stubborn.ignores_term("TERM", "INT", "HUP", "PIPE"), timeout=0.5))
     assert caught.value.timeout == 0.5
