@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+
+from hornpipe.testing.patience import wait_until
 
 pytest_plugins = ["pytester"]
 
@@ -53,3 +59,64 @@ def in_a_network(tmp_path: Path) -> Callable[..., str]:
         return ran.stdout
 
     return run
+
+
+class WebServer(NamedTuple):
+    """Debian's Apache, at work."""
+
+    port: int
+    """Where it listens on 127.0.0.1."""
+    pages: Path
+    """What it serves; programs in ``cgi-bin`` are run."""
+    log: Path
+
+
+APACHE = """
+ServerRoot {root}
+ServerName localhost
+PidFile {root}/pid
+ErrorLog {root}/error.log
+LogLevel notice
+Mutex pthread
+Listen 127.0.0.1:{port}
+DocumentRoot {root}/pages
+ScriptAlias /cgi-bin/ {root}/pages/cgi-bin/
+TypesConfig /dev/null
+PassEnv PATH
+StartServers 4
+"""
+MODULES = ["mpm_prefork", "authz_core", "alias", "cgi", "env", "mime", "ssl"]
+
+
+@pytest.fixture
+def apache(tmp_path: Path) -> Callable[..., contextlib.AbstractContextManager[WebServer]]:
+    """Starts a real web server; its arguments are further lines of configuration."""
+
+    @contextlib.contextmanager
+    def start(*lines: str) -> Iterator[WebServer]:
+        root = tmp_path / "apache"
+        (root / "pages" / "cgi-bin").mkdir(parents=True)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        loaded = [f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in MODULES]
+        configuration = [*loaded, APACHE.format(root=root, port=port), *lines]
+        (root / "conf").write_text("\n".join(configuration) + "\n")
+        # As root it wants to become somebody who may not look into our folders: so it is nobody special from its start.
+        unshare = ["unshare", "--user", "--map-user=33", "--map-group=33", "--"] if os.geteuid() == 0 else []
+        command = [*unshare, "/usr/sbin/apache2", "-DFOREGROUND", "-f", str(root / "conf")]
+        # A group of its own: told to end, it tells its group.
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0) as server:
+            try:
+                wait_until(lambda: server.poll() is not None or reachable(port), 20, "Apache")
+                log = root / "error.log"
+                assert server.poll() is None, log.read_text() if log.exists() else "no Apache"
+                yield WebServer(port, root / "pages", log)
+            finally:
+                server.terminate()
+
+    return start
+
+
+def reachable(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

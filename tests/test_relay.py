@@ -250,6 +250,36 @@ class TestOtherEnds:
                 assert list(lines) == ["late answer", "Relayed(forth=9, back=12)"]
 
 
+class TestUntilTheOtherHasFinished:
+    """perlipc:N11: the user's input goes on for ever, and the server hangs up."""
+
+    def test_what_the_one_has_still_to_say_is_not_waited_for(self) -> None:
+        with unix_pair() as (user, near), unix_pair() as (far, server):
+            user.write("question\n")
+            server.write("answer\n")
+            server.shutdown()
+            assert hp.relay(near, far, until="other", timeout=10).back == 7
+            assert user.readline() == "answer\n"
+
+    def test_the_end_of_the_one_is_passed_on_and_the_answer_waited_for(self) -> None:
+        """gotcha:SO13"""
+        with unix_pair() as (user, near), unix_pair() as (far, server):
+            user.write("question")
+            user.shutdown()
+            results: list[object] = []
+            thread = threading.Thread(target=lambda: results.append(hp.relay(near, far, until="other", timeout=20)))
+            thread.start()
+            assert server.read() == "question"
+            server.write("late answer")
+            server.shutdown()
+            thread.join()
+            assert results == [(8, 11)]
+
+    def test_anything_else_is_refused(self) -> None:
+        with unix_pair() as (one, other), pytest.raises(ValueError, match="'both' or 'other', not 'one'"):
+            hp.relay(one, other, until="one")  # type: ignore[arg-type]
+
+
 class TestBrokenEnds:
     def test_who_reads_no_more_is_told_when_the_rest_is_over(self) -> None:
         """gotcha:SO2"""

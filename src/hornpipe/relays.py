@@ -13,7 +13,7 @@ import stat
 import termios
 from _socket import SHUT_WR
 from _socket import socket as Calls
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from hornpipe import wait
 from hornpipe.deadline import after, passed
@@ -48,7 +48,7 @@ class Relayed(NamedTuple):
     """From the second end to the first."""
 
 
-def relay(one: End, other: End, *, timeout: float | None = None) -> Relayed:
+def relay(one: End, other: End, *, until: Literal["both", "other"] = "both", timeout: float | None = None) -> Relayed:
     """Pass all that ``one`` sends to ``other`` and the other way round, until both have finished.
 
     An end is a connection, a socket, a terminal, a handle or a descriptor; or a pair of what is read
@@ -56,6 +56,9 @@ def relay(one: End, other: End, *, timeout: float | None = None) -> Relayed:
     shut down for writing, the written half of a pair is closed if it is an object; descriptors given
     as numbers stay open. The ends are the relay's for as long as it lasts: sockets and
     our sides of terminals are in non-blocking mode meanwhile.
+
+    ``until="other"`` is over as soon as ``other`` has finished: its user sits at ``one``, and would have
+    to end an input that nobody reads any more (perlipc:N11).
 
     ``TimeoutError`` when it is not over in ``timeout`` seconds. When somebody stops reading, the other
     direction is passed on to its end, and then ``BrokenPipeError`` says how much was taken; what still
@@ -71,6 +74,8 @@ def relay(one: End, other: End, *, timeout: float | None = None) -> Relayed:
     6
     (Relayed(forth=8, back=6), 'question', 'answer')
     """
+    if until not in ("both", "other"):
+        raise ValueError(f"until must be 'both' or 'other', not {until!r}")
     deadline = after(timeout)
     modes = _Modes()
     flows: list[_Flow] = []
@@ -79,7 +84,7 @@ def relay(one: End, other: End, *, timeout: float | None = None) -> Relayed:
         flows.append(_Flow(source, back_sink, modes, closes=isinstance(other, tuple)))
         flows.append(_Flow(back_source, sink, modes, closes=isinstance(one, tuple)))
         forth, back = flows
-        while not (forth.settled and back.settled):
+        while not (back.settled and (forth.settled or until == "other")):
             wanted: dict[int, int] = {}
             for flow in flows:
                 flow.want(wanted)

@@ -44,6 +44,15 @@ def complain(sentence: str) -> None:
         pass
 
 
+def printable(text: str) -> str:
+    r"""What somebody else has said, on one line and harmless: terminals obey what they are shown.
+
+    >>> printable("two\n lines, \x1b[2J")
+    'two lines, ?[2J'
+    """
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
 def leave(code: int) -> NoReturn:
     """Exit, quietly also when the reader of our output has gone (``| head``)."""
     try:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import click
 
-from hornpipe.cli import complain, daemon, die_of, files, reader_gone, signals, tour
+from hornpipe.cli import clocks, complain, connect, daemon, die_of, files, get, reader_gone, signals, tour
 
 
 class Quiet(click.Group):
@@ -90,7 +90,14 @@ def signals_command(pids: tuple[int, ...], as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-for _command in (files.fifo_command, files.cat_command, daemon.daemon_group):
+for _command in (
+    files.fifo_command,
+    files.cat_command,
+    daemon.daemon_group,
+    connect.connect_command,
+    get.get_command,
+    clocks.clocks_command,
+):
     hornpipe.add_command(_command)
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import click
 
 import hornpipe as hp
-from hornpipe.cli import complain
+from hornpipe.cli import complain, printable
 from hornpipe.names import signal_name
 
 _MEANINGS = {
@@ -108,9 +108,7 @@ def look_at(pid: int) -> Handling:
         if hp.alive(pid):
             raise NotShown(f"process {pid} belongs to somebody else, and /proc hides it from us") from None
         raise NotShown(f"there is no process {pid}") from None
-    name = fields[b"Name"].decode(errors="backslashreplace")
-    # A process chooses its name, and terminals obey what they are shown.
-    name = "".join(c if c.isprintable() else "?" for c in name)
+    name = printable(fields[b"Name"].decode(errors="backslashreplace"))
     return Handling(pid, name, **{word: _names(int(fields[field], 16)) for word, field in _STATUS.items()})
 
 

@@ -13,6 +13,7 @@ from hornpipe.sockets.connecting import connect
 from hornpipe.sockets.connection import Connection, Credentials, socket_pair
 from hornpipe.sockets.datagrams import Datagram, DatagramSocket, datagram_pair, open_datagram
 from hornpipe.sockets.listening import Listener, listen
+from hornpipe.sockets.unix_names import is_socket
 
 __all__ = [
     "Connection",
@@ -22,6 +23,7 @@ __all__ = [
     "Listener",
     "connect",
     "datagram_pair",
+    "is_socket",
     "listen",
     "open_datagram",
     "socket_pair",

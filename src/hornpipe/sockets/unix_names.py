@@ -9,6 +9,7 @@ import stat
 from _socket import AF_UNIX
 from _socket import socket as Calls
 from collections.abc import Callable
+from typing import Any
 
 from hornpipe import wait
 from hornpipe.address import Address
@@ -20,6 +21,24 @@ from hornpipe.sockets.holders import is_bound
 
 _PATIENCE = 5.0
 """Seconds for which another one that is just being bound in the same folder is waited for."""
+
+
+def is_socket(path: str | bytes | os.PathLike[Any]) -> bool:
+    """Whether the name of a Unix socket stands there: Perl's ``-S`` (perlipc:N20). A symlink to one counts.
+
+    Whether anybody listens is another question, which only ``connect`` answers; nothing there is no socket.
+
+    >>> import hornpipe as hp
+    >>> with hp.listen("unix://catsock"):
+    ...     is_socket("catsock")
+    True
+    >>> is_socket("catsock"), is_socket("/dev/null")
+    (False, False)
+    """
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 class BoundName:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import hornpipe as hp
+from hornpipe.cli import printable
 from hornpipe.cli.tour.looking import settle, state_of
 
 PATIENCE = 20.0
@@ -145,6 +146,5 @@ def perform(row: Row) -> Outcome:
 
 def brief(text: str) -> str:
     """As much of it as a glimpse has room for, on one line and harmless to a terminal."""
-    line = " ".join(text.split())
-    line = "".join(c if c.isprintable() else "?" for c in line)
+    line = printable(text)
     return line if len(line) <= GLIMPSE else line[: GLIMPSE - 3] + "..."
