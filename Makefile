@@ -1,6 +1,7 @@
 # make demo    see it work          make check   format, lint, types, a build without a warning
 # make test    the whole suite      make bench   speed beside the peers
 # make soak    storms, full length  make docs    the pages, into build/docs
+# make check-proofs                 break each facility, and see its proof fail
 # ARGS goes to pytest or the benchmarks: make test ARGS='-k pipeline'
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ INSTALL := $(PIP) install -qq
 .DELETE_ON_ERROR:
 # Two pips at once in one environment get in each other's way.
 .NOTPARALLEL:
-.PHONY: demo test soak check bench docs wheel clean help tools FORCE
+.PHONY: demo test soak check check-proofs bench docs wheel clean help tools FORCE
 
 help:
 	@sed -n '/^#/!q;s/^# //p' Makefile
@@ -38,6 +39,9 @@ check: .venv/.needs-check .venv/.needs-cli .venv/.needs-test build/.check-native
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/mypy --no-error-summary $(or $(wildcard tests/typing/*.py),--version)
 	@echo 'check: format, lint, types and the native build are clean'
+
+check-proofs: .venv/.hornpipe .venv/.needs-cli .venv/.needs-test .venv/.needs-build tools
+	@env -u PYTHONUNBUFFERED $(BIN)/python tools/check_proofs.py $(ARGS)
 
 bench: .venv/.hornpipe .venv/.needs-bench tools
 	@env -u PYTHONUNBUFFERED $(BIN)/python -m benchmarks $(ARGS)

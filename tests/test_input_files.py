@@ -133,7 +133,7 @@ def test_perl_would_have_destroyed_one(tmp_path):
 
 
 def test_no_command_runs_unless_asked_for(capfd):
-    """gotcha:PR4"""
+    """perlipc:O6, gotcha:PR4"""
     lines = hp.inputs(["touch made|", "|touch made", "touch made |"])
     assert list(lines) == []
     assert len(lines.failed) == 3

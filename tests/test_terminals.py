@@ -162,7 +162,7 @@ sys.stdin.readline()
 
 @pytest.mark.parametrize("options", ["", "timeout=60", "contain=True"])
 def test_ctrl_z_stops_both_and_cont_resumes_both(options: str) -> None:
-    """perlipc:O10, gotcha:SP10: the shell sees us stop; after "fg" the child is in front again, and Ctrl-C reaches it."""
+    """perlipc:O10, gotcha:SP10: the shell sees us stop; after "fg" the child is in front, and Ctrl-C reaches it."""
     source = f"""
 try:
     hp.cmd("sh", "-c", {_CHILD!r}, {options}).run()
@@ -385,7 +385,7 @@ say("went on with", status.code)
 
 
 def test_a_program_that_dies_of_ctrl_c_takes_us_along() -> None:
-    """O10: the whole was meant."""
+    """perlipc:O10: the whole was meant."""
     source = """
 try:
     hp.cmd("sh", "-c", "echo ready; exec sleep 60").run()
