@@ -126,7 +126,7 @@ def pid_of_the_child(driver: Driver) -> int:
 
 
 def test_ctrl_c_during_run_ends_the_child_and_interrupts_us() -> None:
-    """O10: without a timeout we are in one group, so both get it, as a user expects."""
+    """perlipc:O10: without a timeout we are in one group, so both get it, as a user expects."""
     source = f"""
 try:
     hp.cmd("sh", "-c", {_CHILD!r}).run()
@@ -276,7 +276,7 @@ sys.stdin.readline()
 
 
 def test_ctrl_c_during_a_captured_command_ends_it() -> None:
-    """O10: we get the INT, and the exception that leaves the verb ends the child first."""
+    """perlipc:O10: we get the INT, and the exception that leaves the verb ends the child first."""
     source = """
 try:
     hp.cmd("sh", "-c", "echo child $$ . >/dev/tty; exec sleep 60", timeout=60).read()
@@ -308,7 +308,7 @@ sys.stdin.readline()
 
 
 def test_without_a_terminal_a_limited_run_is_no_different() -> None:
-    """O10: stdin may be anything."""
+    """perlipc:O10: stdin may be anything."""
     assert hp.cmd("true", timeout=60).run()
     assert hp.cmd("true", contain=True).run()
 
@@ -371,7 +371,7 @@ def test_whoever_leaves_a_conversation_by_an_exception_hangs_up() -> None:
 
 
 def test_a_program_that_handles_ctrl_c_goes_on_and_so_do_we() -> None:
-    """O10: an editor takes INT as a wish about its own work."""
+    """perlipc:O10: an editor takes INT as a wish about its own work."""
     source = """
 status = hp.cmd("sh", "-c", "trap 'echo caught' INT; echo ready; while :; do read line && break; done; exit 0").run()
 say("went on with", status.code)

@@ -184,7 +184,7 @@ def test_a_child_that_never_reads_its_input_cannot_hold_a_verb(verb: Callable[[A
 
 
 def test_a_child_that_never_reads_its_input_cannot_hold_run() -> None:
-    """O10: run with an input."""
+    """perlipc:O10: run with an input."""
     with over_in_time():
         limited(stubborn.never_reads(), input=b"x" * 10_000_000, stdout=hp.NULL).run()
 
