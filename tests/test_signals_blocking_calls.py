@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import hornpipe
-from hornpipe import signals
+from hornpipe import signals, sysv
 
 PACKAGE = Path(hornpipe.__file__).parent
 SINKS = {"one", "until", "fill", "child", "suspend"}
 NATIVE_SINKS = {"ReadBuffer.exchange", "ReadBuffer.fill_when_ready", "ByteSink.fill_when_ready"}
+NATIVE_SINKS |= {"Semaphores.op", "Queue.send", "Queue.receive"}
+NATIVE_SINKS |= {f"OneSemaphore.{name}" for name in ("acquire", "wait_for_zero", "__enter__")}
 # What native code calls back, which no source here shows.
 NATIVE_CALLS = {"LineReader.__next__": ["Lines._refill", "Lines._at_end"]}
 # Waits that are bounded whatever is asked for, and so are no calls that a signal could be late for.
@@ -289,7 +291,7 @@ DUNDERS = {"__enter__", "__exit__", "__iter__", "__next__", "__getitem__", "__se
 
 def public(package: Package) -> Iterator[tuple[str, str]]:
     """Everything a user can call, by the name it is told under: that name, and that of the function behind it."""
-    for module, names in ((hornpipe, hornpipe.__all__), (signals, signals.__all__)):
+    for module, names in ((hornpipe, hornpipe.__all__), (signals, signals.__all__), (sysv, sysv.__all__)):
         for name in names:
             value = getattr(module, name)
             kind = value if inspect.isclass(value) else type(value)

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 import hornpipe as hp
+from hornpipe._native.sysv import IPC_CREAT, get_set
 from hornpipe.fd import pipe
 from hornpipe.handle import Handle
 from hornpipe.lines import BYTES
@@ -220,6 +221,47 @@ def a_suspension() -> Iterator[Callable[[], Shot]]:
         yield lambda: (lambda: hp.signals.suspend("ALRM"), lambda: None, 0.0003)
 
 
+@contextmanager
+def a_set(call: Callable[[Any], object], after: Callable[[Any], object]) -> Iterator[Callable[[], Shot]]:
+    """A set with the values 0 and 1."""
+    with hp.sysv.SemaphoreSet.create([0, 1]) as sems:
+        yield lambda: (lambda: call(sems), lambda: after(sems), 0.0003)
+
+
+def lock_and_take(sems: Any) -> None:
+    with sems[0]:
+        pass
+    sems[0].acquire()
+
+
+def wait_for_zero(sems: Any) -> None:
+    sems[1].wait_for_zero()
+    sems[1].release()
+
+
+@contextmanager
+def an_unfinished_set() -> Iterator[Callable[[], Shot]]:
+    """One whose maker has not given it its values yet."""
+    key = hp.sysv.key_for("org.hornpipe.tests.never_late")
+
+    def arm() -> Shot:
+        made = get_set(key, 1, IPC_CREAT | 0o600)
+        call = partial(hp.sysv.SemaphoreSet.open_or_create, key, [1])
+        return lambda: call().remove(), lambda: setattr(hp.sysv.SemaphoreSet.from_id(made), "values", [1]), 0.0006
+
+    yield arm
+
+
+@contextmanager
+def a_queue(call: Callable[[Any], object], after: Callable[[Any], object], full: bool) -> Iterator[Callable[[], Shot]]:
+    """One with room for a single message, and that in it or not."""
+    with hp.sysv.MessageQueue.create() as queue:
+        queue.set_max_bytes(1)
+        if full:
+            queue.send(b"1")
+        yield lambda: (lambda: call(queue), lambda: after(queue), 0.0003)
+
+
 PROCESSES: dict[tuple[str, ...], Callable[[], Scenario]] = {
     ("Runnable.run", "Job.start", "Job.complete", "Process.wait_until"): partial(a_command, cat, "run"),
     ("Runnable.read",): partial(a_command, cat, "read"),
@@ -272,6 +314,13 @@ STREAMS: dict[tuple[str, ...], Callable[[], Scenario]] = {
     ("Watch.__next__",): partial(a_signal, next),
     ("wait",): a_blocked_signal,
     ("suspend",): a_suspension,
+    ("Semaphores.op",): partial(a_set, lambda sems: sems.op([(0, -1)]), lambda sems: sems.op([(0, 1)])),
+    ("OneSemaphore.acquire",): partial(a_set, lambda sems: sems[0].acquire(), lambda sems: sems[0].release()),
+    ("OneSemaphore.__enter__",): partial(a_set, lock_and_take, lambda sems: sems[0].release()),
+    ("OneSemaphore.wait_for_zero",): partial(a_set, wait_for_zero, lambda sems: sems[1].acquire()),
+    ("SemaphoreSet.open_or_create",): an_unfinished_set,
+    ("Queue.send",): partial(a_queue, lambda queue: queue.send(b"2"), lambda queue: queue.receive(), True),
+    ("Queue.receive",): partial(a_queue, lambda queue: queue.receive(), lambda queue: queue.send(b"1"), False),
 }
 SHOTS = IN_ALL // (2 * len(PROCESSES) + len(STREAMS))
 
@@ -311,7 +360,8 @@ def shoot(scenario: Callable[[], Scenario], shots: int, names: set[str]) -> None
 
 def visible(names: tuple[str, ...]) -> set[str]:
     """Those that have frames of Python's."""
-    return {name.replace("Lines.__next__", "Lines._refill") for name in names if not name.startswith("ReadBuffer.")}
+    native = ("ReadBuffer.", "Semaphores.", "OneSemaphore.", "Queue.")
+    return {name.replace("Lines.__next__", "Lines._refill") for name in names if not name.startswith(native)}
 
 
 @pytest.mark.soak

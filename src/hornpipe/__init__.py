@@ -11,6 +11,7 @@ The rooms, each of which imports only from those above it:
     job  command                             one to n processes; the verbs
     expect                                   programs that insist on a terminal, in pexpect's words
     address  resolve  sockets                where sockets are; streams and datagrams
+    sysv                                     System V's shared memory, semaphores and queues
 """
 
 from hornpipe import image as _image  # noqa: F401 (how we were started is read before the program changes it)
@@ -19,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # what a checker sees; at run time each name is looked up at its first use
     from hornpipe import expect as expect
     from hornpipe import signals as signals
+    from hornpipe import sysv as sysv
     from hornpipe.address import Address
     from hornpipe.alarms import alarm
     from hornpipe.command import (
@@ -153,6 +155,7 @@ __all__ = [
     "sh",
     "signals",
     "socket_pair",
+    "sysv",
     "watch",
 ]
 
@@ -227,7 +230,7 @@ _ROOMS = {
     ),
     "status": ("ExitStatus",),
 }
-_OPEN = {"expect", "signals"}
+_OPEN = {"expect", "signals", "sysv"}
 """Rooms that are part of the face themselves."""
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -248,6 +248,68 @@ class RemoteError(_Facts):
         return f"{self.type_name}: {self.text}\n\nin the child:\n{self.traceback.rstrip()}"
 
 
+class ObjectRemoved(_Facts, FileNotFoundError):
+    """A System V object that was in use has been removed by somebody (EIDRM, or EINVAL for its old id)."""
+
+    id: int
+    """The id it had."""
+
+    def __init__(self, message: str, *, id: int) -> None:  # noqa: A002 (its own word)
+        super().__init__(errno.EIDRM, message)
+        self.message = message
+        self.id = id
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class SystemLimit(_Facts, OSError):
+    """A limit of the system on System V objects was met.
+
+    It is also the built-in class for what was asked: ``ValueError`` for something too large, ``OverflowError``
+    for a semaphore's value.
+    """
+
+    name: str
+    """The limit, by its name in svipc(7): ``"MSGMAX"``, ``"SEMMNI"``, ..."""
+    value: int | None
+    """What it is now; ``None`` where the system does not tell."""
+    knob: str
+    """Where it is set."""
+
+    def __init__(self, error: int, message: str, *, name: str, value: int | None, knob: str) -> None:
+        super().__init__(error, message)
+        self.message = message
+        self.name = name
+        self.value = value
+        self.knob = knob
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class _TooLarge(SystemLimit, ValueError):
+    pass
+
+
+class _TooHigh(SystemLimit, OverflowError):
+    pass
+
+
+_LIMITS: dict[int, type[SystemLimit]] = {errno.EINVAL: _TooLarge, errno.E2BIG: _TooLarge, errno.ERANGE: _TooHigh}
+for _limit in _LIMITS.values():
+    _limit.__name__ = _limit.__qualname__ = "SystemLimit"
+
+
+def system_limit(error: int, message: str, *, name: str, value: int | None, knob: str) -> SystemLimit:
+    """The ``SystemLimit`` that is also the built-in class for this ``errno``.
+
+    >>> isinstance(system_limit(errno.EINVAL, "too long", name="MSGMAX", value=8192, knob="msgmax"), ValueError)
+    True
+    """
+    return _LIMITS.get(error, SystemLimit)(error, message, name=name, value=value, knob=knob)
+
+
 class SignalWarning(RuntimeWarning):
     """A handler or watch of ours was replaced by somebody else."""
 

@@ -1,1 +1,5 @@
+cdef enum:
+    LATE = -2
+
+cdef long timed(long (*call)(void *) noexcept nogil, void *arguments, long long deadline) except? -3
 cdef void use_clock_hook(void (*hook)(void *) noexcept) noexcept

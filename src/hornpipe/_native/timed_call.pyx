@@ -189,7 +189,6 @@ cdef extern from "Python.h":
     object PyErr_SetFromErrnoWithFilename(object, const char *)
 
 CLOCK_SIGNAL = SIGRTMAX
-cdef long LATE = -2
 
 
 cdef void use_clock_hook(void (*hook)(void *) noexcept) noexcept:
