@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Generic, Self, cast
 
 from hornpipe import deadline as deadlines
 from hornpipe import fd as descriptors
 from hornpipe import wait
-from hornpipe._native.buffers import ReadBuffer
+from hornpipe._native.buffers import HandleLines, ReadBuffer
 from hornpipe.errors import LimitExceeded, ReaderGone
 from hornpipe.lines import Codec, Str
 
@@ -56,7 +56,7 @@ class Handle(Generic[Str]):
         self._by_line = by_line
         self._line_limit = line_limit
         self._name = name
-        self._buffer = ReadBuffer()
+        self._buffer = self._new_buffer()
         self._read_size = _FIRST_READ
         self._decoder: Any = None
         self._decoded: Any = codec.empty
@@ -65,6 +65,9 @@ class Handle(Generic[Str]):
         # Whether a write may block belongs to the open file, which others may share (gotcha:P5): it is left
         # as it is. After poll, so much does not block; see pipe(7) on PIPE_BUF.
         self._step = _SURE if sink is not None and os.get_blocking(sink.fileno()) else 0
+
+    def _new_buffer(self) -> ReadBuffer:
+        return ReadBuffer(self._codec.line_form, -1 if self._line_limit is None else self._line_limit)
 
     # --- what it is ---
 
@@ -213,6 +216,7 @@ class Handle(Generic[Str]):
     def _decode_piece(self, data: bytes) -> Str:
         if self._decoder is None:
             self._decoder = self._codec.decoder()
+            self._buffer.form = -1  # what comes next in the buffer is not what is read next
         piece: Str = self._decoder.decode(data)
         return piece
 
@@ -223,6 +227,16 @@ class Handle(Generic[Str]):
         piece: Str = decoder.decode(data, True)
         return piece
 
+    def _is_decoding(self) -> bool:
+        """Whether there is text, or a part of a character, that has left the buffer and was not read."""
+        if self._decoder is None:
+            return bool(self._decoded)
+        if self._decoded or not self._codec.native or self._decoder.getstate()[0]:
+            return True
+        self._decoder = None
+        self._buffer.form = self._codec.line_form
+        return False
+
     def readline(self, size: int | None = -1) -> Str:
         """Read one line with its newline; the last one may lack it; nothing is the end.
 
@@ -230,9 +244,11 @@ class Handle(Generic[Str]):
         ``line_limit`` raises ``LimitExceeded`` (a ``BufferError``).
         """
         wanted = -1 if size is None else size
-        if self._codec.is_text and (
-            self._decoder is not None or self._decoded or wanted >= 0 or not self._codec.plain_lines
-        ):
+        if wanted < 0:
+            whole = self._buffer.next_line()
+            if whole is not None:
+                return cast(Str, whole)
+        if self._codec.is_text and (wanted >= 0 or not self._codec.plain_lines or self._is_decoding()):
             return self._decoded_line(wanted)
         while True:
             line = self._buffer.take_line(wanted)
@@ -297,9 +313,9 @@ class Handle(Generic[Str]):
                 break
         return lines
 
-    def __iter__(self) -> Self:
+    def __iter__(self) -> Iterator[Str]:
         self._reading_from()
-        return self
+        return cast("Iterator[Str]", HandleLines(self._buffer, self.readline))
 
     def __next__(self) -> Str:
         line = self.readline()

@@ -22,13 +22,15 @@ class Codec(Generic[Str]):
     ('café \udcff', b'caf\xc3\xa9 \xff')
     """
 
-    __slots__ = ("encoding", "errors", "native", "plain_lines")
+    __slots__ = ("encoding", "errors", "line_form", "native", "plain_lines")
 
     def __init__(self, encoding: str | None, errors: str | None) -> None:
         self.encoding = encoding
         self.errors = errors
         # The native room decodes this one itself, several times faster than bytes.decode.
         self.native = encoding == "utf-8" and errors == "surrogateescape"
+        # What the native room's ReadBuffer makes of a line: bytes, text, nothing.
+        self.line_form = 0 if encoding is None else 1 if self.native else -1
         # Whether a line can be cut out of the bytes and decoded by itself. Not where a newline is more than one byte
         # (UTF-16), another one (EBCDIC), or the start of a text is special (a byte order mark).
         self.plain_lines = encoding is None or self.native or "a\n".encode(encoding) == b"a\n"

@@ -10,13 +10,14 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcpy, memmove
 
-from hornpipe._native.wait cimport wait_fd
+from hornpipe._native.wait cimport over, wait_fd
 
 cdef extern from *:
     """
     #include <malloc.h>
     #include <poll.h>
     #include <sys/mman.h>
+    #include <sys/socket.h>
     #include <unistd.h>
 
     #define LONGEST_QUESTION 4095 /* with its newline it is written whole or not at all: PIPE_BUF */
@@ -40,6 +41,9 @@ cdef extern from *:
     void ask_for_huge_pages(char *) nogil
     Py_ssize_t read_bytes "read"(int, void *, size_t) nogil
     Py_ssize_t write_bytes "write"(int, const void *, size_t) nogil
+    Py_ssize_t recv(int, void *, size_t, int) nogil
+    Py_ssize_t send(int, const void *, size_t, int) nogil
+    int MSG_DONTWAIT, MSG_NOSIGNAL
     enum: LONGEST_QUESTION
     short POLLIN
 
@@ -56,12 +60,15 @@ cdef extern from "Python.h":
 WOULD_BLOCK = -1
 
 
-cdef Py_ssize_t read_some(int fd, char *where, size_t size) except -2:
-    """read(2): the count, 0 at the end, -1 when it would block."""
+cdef Py_ssize_t read_some(int fd, char *where, size_t size, bint is_socket=False) except -2:
+    """read(2) or recv(2): the count, 0 at the end, -1 when it would block.
+
+    A socket may be shared with a child that was quicker, and is left in blocking mode.
+    """
     cdef Py_ssize_t count
     while True:
         with nogil:
-            count = read_bytes(fd, where, size)
+            count = recv(fd, where, size, MSG_DONTWAIT) if is_socket else read_bytes(fd, where, size)
         if count >= 0:
             return count
         if errno == EAGAIN:
@@ -170,16 +177,43 @@ cdef class ByteSink:
         return result
 
 
+cdef enum Form:
+    # How lines leave a buffer: not at all, as bytes, as UTF-8 with surrogateescape.
+    NO_LINES = -1
+    AS_BYTES = 0
+    AS_TEXT = 1
+
+
+cdef Py_ssize_t content_size(const char *line, Py_ssize_t size) noexcept:
+    """The size of a line without its LF or CR LF."""
+    size -= 1
+    return size - 1 if size and line[size - 1] == b'\r' else size
+
+
 cdef class ReadBuffer:
-    """Bytes that were read and not yet asked for."""
+    """Bytes that were read and not yet asked for.
+
+    ``form`` is what ``next_line`` gives: bytes (0) or text (1, UTF-8 with surrogateescape), or no lines at all (-1); of
+    lines longer than ``limit`` none. ``lenient`` text lines end with LF where CR LF was sent. ``is_socket`` says
+    that what is read from is one.
+    """
     cdef char *memory
     cdef size_t capacity, start, end, scanned
     cdef readonly bint ended
+    cdef public int form
+    cdef Py_ssize_t limit
+    cdef bint lenient, is_socket
 
     def __cinit__(self):
         self.memory = NULL
         self.capacity = self.start = self.end = self.scanned = 0
         self.ended = False
+
+    def __init__(self, int form=NO_LINES, Py_ssize_t limit=-1, *, bint lenient=False, bint is_socket=False):
+        self.form = form
+        self.limit = limit
+        self.lenient = lenient
+        self.is_socket = is_socket
 
     def __dealloc__(self):
         free(self.memory)
@@ -217,7 +251,7 @@ cdef class ReadBuffer:
     cdef Py_ssize_t read_into(self, int fd, size_t size) except -2:
         cdef Py_ssize_t count
         self.make_room(size)
-        count = read_some(fd, self.memory + self.end, size)
+        count = read_some(fd, self.memory + self.end, size, self.is_socket)
         if count > 0:
             self.end += count
         elif count == 0:
@@ -238,12 +272,12 @@ cdef class ReadBuffer:
             return ready
         return self.read_into(fd, size)
 
-    def exchange(self, object line, bint text, int sink, int source, size_t size, long long deadline):
+    def exchange(self, object line, bint text, int sink, int source, size_t size, long long deadline, bint crlf=False):
         """Writes a line (its newline is added if it lacks one) and reads one: ``(answer, taken)``.
 
-        Both are bytes, or UTF-8 if ``text``; the answer is without LF or CR LF. It is None when this
-        cannot be done in one go: the line is long or of the wrong kind, not all of it was ``taken``, or the
-        wait ended without a line. What is missing is then for the caller to do.
+        Both are bytes, or UTF-8 if ``text``; the answer is without LF or CR LF. With ``crlf`` a line of text is sent
+        with that. The answer is None when this cannot be done in one go: the line is long or of the wrong kind, not
+        all of it was ``taken``, or the wait ended without a line. What is missing is then for the caller to do.
         """
         cdef char out[LONGEST_QUESTION + 1]
         cdef const char *start
@@ -258,33 +292,43 @@ cdef class ReadBuffer:
             start, length = PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line)
         else:
             return None, 0
-        if length > LONGEST_QUESTION:
+        if length > LONGEST_QUESTION - crlf:
             return None, 0
         memcpy(out, start, length)
+        if crlf:
+            if length and memchr(start, b'\n', length) != NULL:
+                return None, 0
+            out[length] = b'\r'
+            length += 1
         if length == 0 or out[length - 1] != b'\n':
             out[length] = b'\n'
             length += 1
-        count = write_bytes(sink, out, length)
+        if self.is_socket:
+            count = send(sink, out, length, MSG_DONTWAIT | MSG_NOSIGNAL)
+        else:
+            count = write_bytes(sink, out, length)
         if count != length:
             return None, count if count > 0 else 0
         while True:
             length = self.line_size()
             if length:
                 start = self.memory + self.start
+                if self.limit >= 0 and content_size(start, length) > self.limit:
+                    return None, count
                 self.start += length
                 self.scanned = self.start
-                length -= 1
-                if length and start[length - 1] == b'\r':
-                    length -= 1
+                length = content_size(start, length)
                 if text:
                     return PyUnicode_DecodeUTF8(start, length, b"surrogateescape"), count
                 return PyBytes_FromStringAndSize(start, length), count
-            if self.ended:
+            if self.ended or (self.limit >= 0 and <Py_ssize_t>(self.end - self.start) > self.limit):
                 return None, count
             ready = wait_fd(source, POLLIN, deadline, -1)
             if ready == 0 or ready <= -32767:
                 return None, count
             self.read_into(source, size)
+            if self.line_size() == 0 and over(deadline):
+                return None, count  # a peer that always has more is no excuse
 
     def append(self, const unsigned char[::1] data):
         """Adds a copy of ``data``, as if it had been read."""
@@ -324,6 +368,25 @@ cdef class ReadBuffer:
             self.scanned = self.end
         return 0
 
+    cpdef object next_line(self):
+        """The first line with its newline; None when the caller has to look: nothing whole is there, or too much."""
+        cdef char *line
+        cdef Py_ssize_t size
+        if self.form == NO_LINES:
+            return None
+        size = self.line_size()
+        line = self.memory + self.start
+        if size == 0 or (self.limit >= 0 and size > self.limit and content_size(line, size) > self.limit):
+            return None
+        self.start += size
+        self.scanned = self.start
+        if self.form == AS_BYTES:
+            return PyBytes_FromStringAndSize(line, size)
+        if self.lenient and size > 1 and line[size - 2] == b'\r':
+            size -= 1
+            line[size - 1] = b'\n'
+        return PyUnicode_DecodeUTF8(line, size, b"surrogateescape")
+
     def take_line(self, Py_ssize_t limit):
         """The first line with its newline, or ``limit`` bytes of it; b"" when it is not complete.
 
@@ -338,19 +401,41 @@ cdef class ReadBuffer:
         return self.take(size)
 
 
+cdef class HandleLines:
+    """An iterator over the lines of a handle, which cuts out of its buffer what is there.
+
+    For the rest, and at the end, it asks the handle's own ``readline()``.
+    """
+    cdef ReadBuffer buffer
+    cdef object readline
+
+    def __init__(self, ReadBuffer buffer, readline):
+        self.buffer = buffer
+        self.readline = readline
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        line = self.buffer.next_line()
+        if line is None:
+            line = self.readline()
+            if not line:
+                raise StopIteration
+        return line
+
+
 cdef class LineReader(ReadBuffer):
     """An iterator over lines without their terminators (LF or CR LF).
 
     A subclass gives ``_refill()``, which waits and fills or ends the buffer, and
     ``_line_too_long()``, which raises.
     """
-    cdef int form
-    cdef Py_ssize_t limit
     cdef object decode
 
     def __init__(self, bint text=False, Py_ssize_t limit=-1, decode=None):
         """Bytes, or UTF-8 text with surrogateescape, or what ``decode(bytes)`` makes of a line."""
-        self.form = 2 if decode is not None else 1 if text else 0
+        self.form = NO_LINES if decode is not None else AS_TEXT if text else AS_BYTES
         self.decode = decode
         self.limit = limit
 
@@ -365,9 +450,7 @@ cdef class LineReader(ReadBuffer):
             line = self.memory + self.start
             if size:
                 next_start = self.start + size
-                size -= 1
-                if size and line[size - 1] == b'\r':
-                    size -= 1
+                size = content_size(line, size)
             elif self.ended:
                 size = self.end - self.start
                 if size == 0:
@@ -385,9 +468,9 @@ cdef class LineReader(ReadBuffer):
             self.start = next_start
             if self.scanned < self.start:
                 self.scanned = self.start
-            if self.form == 0:
+            if self.form == AS_BYTES:
                 return PyBytes_FromStringAndSize(line, size)
-            if self.form == 1:
+            if self.form == AS_TEXT:
                 return PyUnicode_DecodeUTF8(line, size, b"surrogateescape")
             return self.decode(PyBytes_FromStringAndSize(line, size))
 

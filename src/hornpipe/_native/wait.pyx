@@ -459,6 +459,11 @@ def abandon():
     drop_pipe_of_this_thread()
 
 
+cdef bint over(long long deadline) noexcept:
+    """Whether the deadline lies in the past."""
+    return deadline >= 0 and monotonic_ns() >= deadline
+
+
 def now():
     """CLOCK_MONOTONIC in nanoseconds, the clock of every deadline."""
     return monotonic_ns()

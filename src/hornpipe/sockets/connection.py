@@ -38,6 +38,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from hornpipe import wait
+from hornpipe._native.buffers import ReadBuffer
 from hornpipe.address import Address
 from hornpipe.deadline import NEVER, after, check_timeout, passed, sooner
 from hornpipe.errors import LimitExceeded, NoAnswer, ReaderGone
@@ -128,6 +129,10 @@ class Connection(Handle[Str]):
         self._successor: Connection[Any] | None = None
         # Held for a system call that does not wait: a reader sends what the writer has gathered.
         self._sending = allocate_lock()
+
+    def _new_buffer(self) -> ReadBuffer:
+        limit = -1 if self._line_limit is None else self._line_limit
+        return ReadBuffer(self._codec.line_form, limit, lenient=True, is_socket=True)
 
     # --- who and how ---
 
@@ -237,6 +242,10 @@ class Connection(Handle[Str]):
             raise ValueError(f"{self._described()} has text read ahead, which is no longer the bytes it was")
         other: Connection[Any] = object.__new__(type(self))
         other.__dict__.update(self.__dict__, _codec=codec, _decoder=None, _decoded=codec.empty)
+        other._buffer = other._new_buffer()
+        other._buffer.append(self._buffer.take(-1))
+        if self._buffer.ended:
+            other._buffer.end_here()
         self._arrived = []
         self._source = self._sink = None
         self._successor = other
@@ -340,6 +349,10 @@ class Connection(Handle[Str]):
         A text line ends with ``\n``, sent as CR LF or as LF (gotcha:SO3). One that is longer than
         ``line_limit`` raises ``LimitExceeded`` before it is read to its end.
         """
+        if size is None or size < 0:
+            line = self._buffer.next_line()
+            if line is not None:
+                return cast(Str, line)
         self._begin_to_read(timeout)
         return self._lenient_line(size)
 
