@@ -200,6 +200,7 @@ cdef class ReadBuffer:
     cdef char *memory
     cdef size_t capacity, start, end, scanned
     cdef readonly bint ended
+    cdef readonly long long received
     cdef public int form
     cdef Py_ssize_t limit
     cdef bint lenient, is_socket
@@ -208,6 +209,7 @@ cdef class ReadBuffer:
         self.memory = NULL
         self.capacity = self.start = self.end = self.scanned = 0
         self.ended = False
+        self.received = 0
 
     def __init__(self, int form=NO_LINES, Py_ssize_t limit=-1, *, bint lenient=False, bint is_socket=False):
         self.form = form
@@ -254,6 +256,7 @@ cdef class ReadBuffer:
         count = read_some(fd, self.memory + self.end, size, self.is_socket)
         if count > 0:
             self.end += count
+            self.received += count
         elif count == 0:
             self.ended = True
         return count
@@ -337,6 +340,7 @@ cdef class ReadBuffer:
             self.make_room(size)
             memcpy(self.memory + self.end, &data[0], size)
             self.end += size
+            self.received += size
 
     def end_here(self):
         """No more will come."""

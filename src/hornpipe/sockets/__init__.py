@@ -1,7 +1,8 @@
 """Streams and datagrams: one set of words for TCP, TLS, Unix names and UDP (perlipc:N4, N9).
 
 - ``descriptor``: a socket that is owned
-- ``connection``: a file object with a peer; ``tls``: the same, encrypted
+- ``stream``: bytes in and out of one under deadlines; ``connection``: a file object with a peer; ``tls``: encrypted
+- ``rights``: descriptors that travel; ``pairs``: both ends at once
 - ``connecting``: the first of a host's addresses that answers
 - ``listening``: taking in who connects; ``unix_names``, ``holders``: what the names need
 - ``datagrams``: whole messages
@@ -10,10 +11,11 @@
 from __future__ import annotations
 
 from hornpipe.sockets.connecting import connect
-from hornpipe.sockets.connection import Connection, Credentials, socket_pair
-from hornpipe.sockets.datagrams import Datagram, DatagramSocket, datagram_pair, open_datagram
+from hornpipe.sockets.connection import Connection, Credentials
+from hornpipe.sockets.datagrams import Datagram, DatagramSocket, open_datagram
 from hornpipe.sockets.listening import Listener, listen
 from hornpipe.sockets.unix_names import is_socket
+from hornpipe.sockets.pairs import datagram_pair, socket_pair
 
 __all__ = [
     "Connection",

@@ -21,8 +21,9 @@ from hornpipe.address import Address
 from hornpipe.deadline import after, passed, sooner
 from hornpipe.lines import TEXT
 from hornpipe.resolve import Place, places
-from hornpipe.sockets.connection import LINE_LIMIT, Connection
+from hornpipe.sockets.connection import Connection
 from hornpipe.sockets.descriptor import Socket
+from hornpipe.sockets.stream import LINE_LIMIT
 
 if TYPE_CHECKING:
     from ssl import SSLContext

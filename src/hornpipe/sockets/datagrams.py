@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import errno
 import os
 import struct
@@ -10,7 +9,6 @@ from _socket import (
     AF_INET,
     AF_INET6,
     AF_UNIX,
-    CMSG_SPACE,
     IP_ADD_MEMBERSHIP,
     IP_DROP_MEMBERSHIP,
     IP_MULTICAST_IF,
@@ -27,16 +25,13 @@ from _socket import (
     MSG_CMSG_CLOEXEC,
     MSG_ERRQUEUE,
     MSG_TRUNC,
-    SCM_RIGHTS,
     SO_BROADCAST,
     SO_REUSEADDR,
-    SOCK_DGRAM,
     SOCK_STREAM,
     SOL_SOCKET,
     if_nametoindex,
     inet_aton,
     inet_pton,
-    socketpair,
 )
 from _socket import socket as Calls
 from collections.abc import Callable, Iterable
@@ -45,16 +40,16 @@ from typing import Any, NamedTuple, NoReturn, Self
 from hornpipe import wait
 from hornpipe.address import Address
 from hornpipe.deadline import after, check_timeout, passed, sooner
-from hornpipe.fd import Descriptor, above_stdio
+from hornpipe.fd import Descriptor
 from hornpipe.locks import HasFileno
 from hornpipe.resolve import places
+from hornpipe.sockets import rights
 from hornpipe.sockets.descriptor import NO_WAIT, Socket
 from hornpipe.sockets.holders import holders
 from hornpipe.sockets.unix_names import BoundName, bind
 
 LONGEST = 65535
 """Bytes of the longest datagram there is; over IPv4, 65507 of them are data."""
-_MOST_FDS = 253
 _ROOM = 0.005
 """Seconds between tries of a Unix receiver whose queue is full, of which no event tells (gotcha:U4)."""
 # ip(7), ipv6(7); the socket module does not have them.
@@ -165,24 +160,24 @@ class DatagramSocket:
         """
         deadline = self._by(timeout)
         name = self._name_of(to, deadline)
-        numbers = array.array("i", [each if isinstance(each, int) else each.fileno() for each in fds])
-        rights = [(SOL_SOCKET, SCM_RIGHTS, numbers)] if numbers else []
-        if rights and self._scheme != "unixgram" and self._scheme != "unixseqpacket":
+        numbers = rights.numbers_of(fds)
+        control = rights.message(numbers) if numbers else []
+        if control and self._scheme != "unixgram" and self._scheme != "unixseqpacket":
             raise ValueError("descriptors travel over Unix sockets only")
         while True:
             try:
-                self._sendmsg(data, rights, name)
+                self._sendmsg(data, control, name)
                 return
             except BlockingIOError:
                 self._await_room(deadline, name)
             except OSError as error:
                 self._not_sent(error, len(data), to)
 
-    def _sendmsg(self, data: bytes, rights: list[Any], name: Any) -> None:
+    def _sendmsg(self, data: bytes, control: list[Any], name: Any) -> None:
         if name is None:
-            self._socket.calls.sendmsg([data], rights, NO_WAIT)
+            self._socket.calls.sendmsg([data], control, NO_WAIT)
         else:
-            self._socket.calls.sendmsg([data], rights, NO_WAIT, name)
+            self._socket.calls.sendmsg([data], control, NO_WAIT, name)
 
     def _name_of(self, to: str | Address | None, deadline: int) -> Any:
         self.fileno()
@@ -273,20 +268,12 @@ class DatagramSocket:
             # gotcha:U5: what poll has promised had a wrong checksum.
 
     def _take(self, size: int) -> Datagram | None:
-        room = CMSG_SPACE(_MOST_FDS * 4) if self._receives_fds else 0
+        room = rights.ROOM if self._receives_fds else 0
         try:
             data, messages, flags, name = self._socket.calls.recvmsg(size, room, NO_WAIT | MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return None
-        fds: tuple[Descriptor, ...] = ()
-        if messages:
-            numbers = array.array("i")
-            for level, kind, content in messages:
-                if level == SOL_SOCKET and kind == SCM_RIGHTS:
-                    numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
-            fds = tuple(Descriptor(above_stdio(each)) for each in numbers)
-            for each in fds:
-                os.set_inheritable(each.fileno(), False)  # gotcha:R7
+        fds = tuple(rights.arrived(messages)) if messages else ()
         sender = Address.of(self._scheme, name) if name else self._peer
         return Datagram(data, sender, bool(flags & MSG_TRUNC), fds)
 
@@ -498,20 +485,3 @@ class _Opening:
         if result:
             raise OSError(result, f"cannot reach {self._peer}: {os.strerror(result)}")
         return Address.of(self._peer.scheme, calls.getpeername())
-
-
-def datagram_pair(*, timeout: float | None = None, receives_fds: bool = False) -> tuple[DatagramSocket, DatagramSocket]:
-    """Two Unix sockets that send each other whole messages (perlipc:N19).
-
-    >>> one, other = datagram_pair()
-    >>> with one, other:
-    ...     one.send(b"")
-    ...     other.receive(timeout=5).data
-    b''
-    """
-    ends = []
-    for end in socketpair(AF_UNIX, SOCK_DGRAM):
-        socket = Socket(Calls(end.family, end.type, end.proto, fileno=end.detach()))
-        unnamed = Address("unixgram")
-        ends.append(DatagramSocket(socket, "unixgram", unnamed, timeout=timeout, receives_fds=receives_fds))
-    return ends[0], ends[1]

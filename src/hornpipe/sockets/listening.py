@@ -28,9 +28,10 @@ from hornpipe.deadline import after, check_timeout, passed, sooner
 from hornpipe.fd import Descriptor, above_stdio
 from hornpipe.lines import TEXT
 from hornpipe.resolve import Place, places
-from hornpipe.sockets.connection import LINE_LIMIT, Connection, check_newline
+from hornpipe.sockets.connection import Connection
 from hornpipe.sockets.descriptor import Socket
 from hornpipe.sockets.holders import holders
+from hornpipe.sockets.stream import LINE_LIMIT, check_newline
 from hornpipe.sockets.unix_names import BoundName, bind
 from hornpipe.supervision import passed_descriptors
 
@@ -134,10 +135,12 @@ class Listener:
     def _next(self, timeout: float | None) -> Connection[str]:
         deadline = after(timeout)
         pause = _SHORTEST_PAUSE
+        # Of one socket it is not asked first whether somebody waits: on a busy server somebody does.
+        ready = list(self._sockets) if len(self._sockets) == 1 else self._ready(deadline)
+        last = False
         while True:
             lack: OSError | None = None
-            self.fileno()
-            for fd, _ in wait.until([(fd, wait.READ) for fd in self._sockets], deadline):
+            for fd in ready:
                 try:
                     taken = self.take(fd)
                 except OSError as error:
@@ -151,9 +154,15 @@ class Listener:
                 # It is still waiting, so the next poll would come at once: no spinning.
                 wait.until([], sooner(deadline, after(pause)))
                 pause = min(2 * pause, _LONGEST_PAUSE)
-            if passed(deadline):
+            if last:
                 why = f": {lack.strerror}" if lack else ""
                 raise TimeoutError(f"no connection to {self._shown()} within {timeout:g} s{why}") from lack
+            ready = self._ready(deadline)
+            last = passed(deadline)
+
+    def _ready(self, deadline: int) -> list[int]:
+        self.fileno()
+        return [fd for fd, _ in wait.until([(fd, wait.READ) for fd in self._sockets], deadline)]
 
     @property
     def descriptors(self) -> list[int]:

@@ -8,8 +8,9 @@ from typing import Any
 from hornpipe import wait
 from hornpipe.deadline import after, passed, sooner
 from hornpipe.lines import Str
-from hornpipe.sockets.connection import LINGER, Connection
+from hornpipe.sockets.connection import Connection
 from hornpipe.sockets.descriptor import NO_WAIT
+from hornpipe.sockets.stream import LINGER
 
 _PIECE = 16 * 1024
 """Bytes encrypted at a time: one TLS record."""
@@ -24,6 +25,7 @@ class TlsConnection(Connection[Str]):
 
     def __init__(self, *arguments: Any, context: ssl.SSLContext, server_name: str | None, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._plain = False
         self._context = context
         # Who is asked for a name is a client; the listening side has none to ask for.
         self._server_name = server_name

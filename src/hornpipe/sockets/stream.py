@@ -1,0 +1,315 @@
+"""A socket as a handle: bytes in and out under deadlines, and an end that destroys nothing.
+
+The descriptor stays in blocking mode and can be a child's stdin; only ``wait`` waits.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import struct
+import termios
+from _socket import SHUT_RDWR, SHUT_WR, SOCK_STREAM
+from _thread import allocate_lock
+from typing import Any, NoReturn
+
+from hornpipe import wait
+from hornpipe._native.buffers import ReadBuffer
+from hornpipe.address import Address
+from hornpipe.deadline import NEVER, after, check_timeout, passed, sooner
+from hornpipe.errors import ReaderGone
+from hornpipe.handle import Handle
+from hornpipe.lines import Codec, Str
+from hornpipe.sockets.descriptor import NO_WAIT, Socket
+
+LINE_LIMIT = 1 << 20
+"""Characters of a line unless told otherwise: nobody sends longer ones in good faith."""
+LINGER = 2.0
+"""Seconds for which close() waits for a peer that was still sending."""
+
+_BLOCK = 64 * 1024
+_LONGEST_READ = 256 * 1024
+_MOST_SENT = 1 << 20
+"""Bytes given to one send(2): the lock is not held for longer than that takes."""
+_QUIET = 0.05
+"""Seconds without input after which such a peer is taken to have finished."""
+
+
+class Stream(Handle[Str]):
+    """What reads, writes and closes; ``Connection`` has the words for its user."""
+
+    def __init__(
+        self,
+        socket: Socket,
+        codec: Codec[Str],
+        *,
+        scheme: str,
+        peer: Address | None,
+        name: str,
+        timeout: float | None = None,
+        newline: str = "\n",
+        line_limit: int | None = LINE_LIMIT,
+    ) -> None:
+        # Not as the sink: a handle makes its sink non-blocking, which children would inherit.
+        super().__init__(socket, None, codec, by_line=True, line_limit=line_limit, name=name)
+        self._sink = socket
+        self._socket = socket
+        self._scheme = scheme
+        self._peer = peer
+        self.timeout = timeout
+        self._newline = check_newline(newline)
+        self._after_cr = False
+        self._read_by = NEVER
+        self._limit = NEVER
+        self._tried = False
+        self._finished = False
+        self._received_before = 0
+        # Held for a system call that does not wait: a reader sends what the writer has gathered.
+        self._sending = allocate_lock()
+
+    def _new_buffer(self) -> ReadBuffer:
+        limit = -1 if self._line_limit is None else self._line_limit
+        return ReadBuffer(self._codec.line_form, limit, lenient=True, is_socket=True)
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that a call may take which is given no limit of its own; ``None`` for ever."""
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, timeout: float | None) -> None:
+        self._timeout = check_timeout(timeout)
+
+    def limit(self, deadline: int) -> None:
+        """Bound all of its calls together by a deadline, whatever their own time-outs."""
+        self._limit = deadline
+
+    @property
+    def deadline(self) -> int:
+        """The deadline of a call that is given no time-out of its own."""
+        return self._by(None)
+
+    @property
+    def received(self) -> int:
+        """Bytes that have been read from the socket so far."""
+        return self._received_before + self._buffer.received
+
+    def _begin_to_read(self, timeout: float | None) -> None:
+        self._read_by = self._by(timeout)
+        self._tried = False
+
+    def _by(self, timeout: float | None) -> int:
+        own = after(self._timeout if timeout is None else timeout)
+        return own if self._limit == NEVER else sooner(own, self._limit)
+
+    # --- reading ---
+
+    def _reading_from(self) -> int:
+        if self._source is None:
+            raise ValueError(f"{self._described()} is closed")
+        return super()._reading_from()
+
+    def _writing_to(self) -> int:
+        if self._sink is None:
+            raise ValueError(f"{self._described()} is closed")
+        if self._finished:
+            raise ValueError(f"{self._described()} was shut down for writing")
+        return super()._writing_to()
+
+    def _fill(self) -> None:
+        if self._pending:
+            self._push_until_readable()
+        # A peer that always has more is no excuse; but what is there already may be had with a timeout of 0.
+        if self._tried and passed(self._read_by):
+            self._expired("reading from")
+        self._tried = True
+        seen = wait.closings_so_far()
+        fd = self._reading_from()
+        try:
+            count = self._receive(fd, seen)
+        except ConnectionResetError:
+            raise ConnectionResetError(errno.ECONNRESET, f"{self._name} reset the connection") from None
+        if count is None:
+            self._expired("reading from")
+        elif count == self._read_size and count < _LONGEST_READ:
+            self._read_size = count * 4
+
+    def _receive(self, fd: int, seen: int) -> int | None:
+        """Read once into the buffer: as ``wait.fill`` tells."""
+        return wait.fill(self._buffer, fd, self._read_size, self._read_by, seen)
+
+    def _expired(self, doing: str) -> NoReturn:
+        if doing.startswith("reading"):
+            have = len(self._buffer) + len(self._decoded)
+            raise TimeoutError(f"time ran out while reading from {self._name}; {have} bytes have come and are kept")
+        raise TimeoutError(f"time ran out while writing to {self._name}; {self._taken} bytes had been taken")
+
+    def read(self, size: int | None = -1, *, timeout: float | None = None) -> Str:
+        """Read ``size`` characters (bytes), or all until the end; fewer come only at the end."""
+        self._begin_to_read(timeout)
+        return super().read(size)
+
+    def read_some(self, *, timeout: float | None = None) -> Str:
+        """Read what is there, at least one character; waits for it. Nothing at the end."""
+        self._begin_to_read(timeout)
+        return super().read_some()
+
+    # --- writing ---
+
+    def write(self, data: Str, *, timeout: float | None = None) -> int:
+        r"""Write all of ``data``; its length. Text has each ``\n`` sent as the connection's ``newline``.
+
+        Sent when a line is whole, at ``flush``, and before a read waits. ``BrokenPipeError`` with
+        ``.taken`` when nobody reads any more; after a ``TimeoutError`` the rest goes with the next flush.
+        """
+        self._writing_to()
+        encoded = self._codec.encode(self._with_newlines(data))
+        with self._sending:
+            self._pending += encoded
+        if len(self._pending) >= _BLOCK or b"\n" in encoded:
+            self._push(self._by(timeout))
+        return len(data)
+
+    def _with_newlines(self, data: Any) -> Any:
+        if self._newline == "\n" or not isinstance(data, str) or not data:
+            return data
+        # CR LF that is there already stays one, also when it comes in two pieces.
+        start = "\n" if self._after_cr and data[0] == "\n" else ""
+        self._after_cr = data[-1] == "\r"
+        return start + data[len(start) :].replace("\r\n", "\n").replace("\n", "\r\n")
+
+    def flush(self, *, timeout: float | None = None) -> None:
+        """Send what was gathered; returns when the kernel has taken all of it."""
+        if self._pending:
+            self._writing_to()
+            self._push(self._by(timeout))
+
+    def _push(self, deadline: int) -> None:
+        """Send all that is gathered, whichever thread gathered it."""
+        while not self._push_once():
+            if not wait.one(self._writing_to(), wait.WRITE, deadline) or passed(deadline):
+                self._expired("writing to")
+
+    def _push_once(self) -> bool:
+        with self._sending:
+            try:
+                return self._send_some()
+            except (BrokenPipeError, ConnectionResetError):
+                self._pending.clear()
+                self._gone()
+
+    def _gone(self) -> NoReturn:
+        raise ReaderGone(f"{self._name} reads no more; {self._taken} bytes had been taken", taken=self._taken) from None
+
+    def _push_until_readable(self) -> None:
+        # Not all of it first: a peer that answers while it reads would wait for us as we for it (promise 2).
+        while not self._push_once():
+            bits = wait.one(self._writing_to(), wait.READ | wait.WRITE, self._read_by)
+            if wait.readable(bits):
+                return
+            if not bits or passed(self._read_by):
+                self._expired("writing to")
+
+    def _send_some(self) -> bool:
+        """One send(2) of what is gathered; whether that was all."""
+        if not self._pending:
+            return True
+        count = self._send_now(self._pending)
+        del self._pending[:count]
+        self._taken += count
+        return not self._pending
+
+    def _send_now(self, data: bytearray) -> int:
+        try:
+            with memoryview(data) as whole, whole[:_MOST_SENT] as part:
+                return self._socket.calls.send(part, NO_WAIT)
+        except BlockingIOError:
+            return 0
+
+    # --- the end ---
+
+    def shutdown(self, *, timeout: float | None = None) -> None:
+        """Say that nothing more will be written: the peer reads the end, and its answer can still be read."""
+        if self._finished:
+            return
+        self.flush(timeout=timeout)
+        self._finished = True
+        self._shut()
+
+    def _shut(self) -> None:
+        """Tell the peer that nothing more comes."""
+        self._shut_socket()
+
+    def _shut_socket(self) -> None:
+        try:
+            self._socket.calls.shutdown(SHUT_WR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:  # the peer was quicker, and has gone altogether
+                raise
+
+    def close(self) -> None:
+        """Flush and close, so that what was written arrives; closing twice does nothing.
+
+        Closing with unread input resets the connection, and takes our last words with it
+        (gotcha:SO12). So when the peer still sends it is heard out, for two seconds at most.
+        """
+        if self.closed:
+            return
+        try:
+            self.flush()
+            self._hear_out()
+        finally:
+            self._close_ends()
+
+    def _hear_out(self) -> None:
+        if not self._has_spoken() or self._buffer.ended or self._socket.calls.type != SOCK_STREAM:
+            return
+        # Nothing unread: a plain close. No shutdown in this case, for the connection may be a child's by now.
+        if not self._discard():
+            return
+        self._finished = True
+        self._shut_socket()
+        deadline = after(LINGER)
+        while not passed(deadline):
+            if wait.one(self._socket.fileno(), wait.READ, sooner(deadline, after(_QUIET))):
+                if not self._discard():
+                    return
+            elif not self._unsent():
+                return
+
+    def _has_spoken(self) -> bool:
+        """Whether there are last words of ours that a reset would destroy."""
+        return self._taken > 0
+
+    def _discard(self) -> int:
+        try:
+            return len(self._socket.calls.recv(_LONGEST_READ, NO_WAIT))
+        except OSError:
+            return 0
+
+    def _unsent(self) -> int:
+        """Bytes that the peer's kernel has not acknowledged yet."""
+        if self._scheme != "tcp":
+            return 0
+        answer = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, bytes(4))
+        return int.from_bytes(answer, "little" if struct.pack("=H", 1) == b"\1\0" else "big")
+
+    def cut(self) -> None:
+        """End both directions at once, from any thread: whoever reads meets the end, whoever writes a broken pipe."""
+        try:
+            self._socket.calls.shutdown(SHUT_RDWR)
+        except OSError:
+            pass  # it has ended already, or is closed
+
+    def leave(self) -> None:
+        """Close our descriptor and nothing else: the connection is another process's now."""
+        with self._sending:
+            self._pending.clear()
+        self._close_ends()
+
+
+def check_newline(newline: str) -> str:
+    """Refuse what no protocol ends its lines with."""
+    if newline not in ("\n", "\r\n"):
+        raise ValueError(f"newline must be '\\n' or '\\r\\n', not {newline!r}")
+    return newline
