@@ -168,8 +168,12 @@ def sockets(context: ssl.SSLContext) -> None:
         assert_type(listener.address, hp.Address)
         for connection in listener:
             connection.handshake(timeout=5)
+            assert_type(connection.ask("who?", timeout=5), str)
             assert_type(list(connection), list[str])
             assert_type(hp.relay(connection, (0, 1)), hp.Relayed)
     with hp.open_datagram("udp://localhost:time(37)", timeout=1) as datagrams:
         assert_type(datagrams.ask(b""), hp.Datagram)
         assert_type(datagrams.receive_many(100), list[hp.Datagram])
+        datagrams.send_many([b"one", b"two"], "udp://localhost:37")
+        datagrams.send_many([(b"one", "udp://localhost:37")])
+        datagrams.send_many(datagrams.receive_many())

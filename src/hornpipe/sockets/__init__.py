@@ -5,17 +5,18 @@
 - ``rights``: descriptors that travel; ``pairs``: both ends at once
 - ``connecting``: the first of a host's addresses that answers
 - ``listening``: taking in who connects; ``unix_names``, ``holders``: what the names need
-- ``datagrams``: whole messages
+- ``datagrams``: whole messages; ``batches``: many at once; ``opening``: what they are bound to
 """
 
 from __future__ import annotations
 
 from hornpipe.sockets.connecting import connect
 from hornpipe.sockets.connection import Connection, Credentials
-from hornpipe.sockets.datagrams import Datagram, DatagramSocket, open_datagram
+from hornpipe.sockets.datagrams import Datagram, DatagramSocket
 from hornpipe.sockets.listening import Listener, listen
-from hornpipe.sockets.unix_names import is_socket
+from hornpipe.sockets.opening import open_datagram
 from hornpipe.sockets.pairs import datagram_pair, socket_pair
+from hornpipe.sockets.unix_names import is_socket
 
 __all__ = [
     "Connection",

@@ -8,7 +8,6 @@ import struct
 from _socket import (
     AF_INET,
     AF_INET6,
-    AF_UNIX,
     IP_ADD_MEMBERSHIP,
     IP_DROP_MEMBERSHIP,
     IP_MULTICAST_IF,
@@ -21,19 +20,14 @@ from _socket import (
     IPV6_MULTICAST_HOPS,
     IPV6_MULTICAST_IF,
     IPV6_MULTICAST_LOOP,
-    IPV6_V6ONLY,
     MSG_CMSG_CLOEXEC,
     MSG_ERRQUEUE,
     MSG_TRUNC,
-    SO_BROADCAST,
-    SO_REUSEADDR,
-    SOCK_STREAM,
-    SOL_SOCKET,
     if_nametoindex,
     inet_aton,
     inet_pton,
 )
-from _socket import socket as Calls
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, NoReturn, Self
 
@@ -43,19 +37,21 @@ from hornpipe.deadline import after, check_timeout, passed, sooner
 from hornpipe.fd import Descriptor
 from hornpipe.locks import HasFileno
 from hornpipe.resolve import places
-from hornpipe.sockets import rights
+from hornpipe.sockets import batches, rights
+from hornpipe.sockets.batches import LONGEST_BATCH, Inbox
 from hornpipe.sockets.descriptor import NO_WAIT, Socket
-from hornpipe.sockets.holders import holders
-from hornpipe.sockets.unix_names import BoundName, bind
+from hornpipe.sockets.unix_names import BoundName
 
 LONGEST = 65535
-"""Bytes of the longest datagram there is; over IPv4, 65507 of them are data."""
+"""Bytes of the longest datagram that IP has; over IPv4, 65507 of them are data. (Unix names have longer ones.)"""
 _ROOM = 0.005
 """Seconds between tries of a Unix receiver whose queue is full, of which no event tells (gotcha:U4)."""
 # ip(7), ipv6(7); the socket module does not have them.
 _IP_RECVERR, _IPV6_RECVERR = 11, 25
 _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29
 _FROM_HERE = 1  # SO_EE_ORIGIN_LOCAL: no answer of the network's
+
+_NO_PIECES = {errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP, errno.ENOPROTOOPT}
 
 # struct sock_extended_err (ip(7)): the error and, behind it, who reported it.
 _EXTENDED_ERROR = struct.Struct("=IBBBBII")
@@ -108,6 +104,11 @@ class DatagramSocket:
         """Seconds that a call may take which is given no limit of its own."""
         # For the socket module's names of those that were looked up once: a sender sends to few, and often.
         self._known: dict[Address, Any] = {}
+        self._inbox: Inbox | None = None
+        self._held: deque[Datagram] = deque()
+        """What the kernel handed over in one piece with what was asked for."""
+        self._pieces_come = False
+        self._pieces_go = scheme == "udp"
 
     # --- what it is ---
 
@@ -178,6 +179,66 @@ class DatagramSocket:
             self._socket.calls.sendmsg([data], control, NO_WAIT)
         else:
             self._socket.calls.sendmsg([data], control, NO_WAIT, name)
+
+    def send_many(
+        self,
+        messages: Iterable[bytes] | Iterable[tuple[bytes, str | Address]] | Iterable[Datagram],
+        to: str | Address | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Send messages, in as few system calls as the system allows; waits while the queue is full.
+
+        They are all for ``to`` or the peer; where there is neither, each comes with its receiver, or is a
+        ``Datagram`` that goes back to its sender. Whatever is raised has ``.sent``, how many have gone.
+        """
+        deadline = self._by(timeout)
+        all_of_them, names = self._addressed(messages, to, deadline)
+        sent = 0
+        try:
+            while sent < len(all_of_them):
+                try:
+                    count = self._send_some(all_of_them, names, sent)
+                except OSError as error:
+                    self._not_sent(error, len(all_of_them[sent]), to)
+                if count < 0:
+                    self._await_room(deadline, names)
+                else:
+                    sent += count
+        except OSError as error:
+            error.sent = sent  # type: ignore[attr-defined]
+            raise
+
+    def _addressed(self, messages: Iterable[Any], to: Any, deadline: int) -> tuple[list[bytes], Any]:
+        if to is not None or self._peer is not None:
+            return list(messages), self._raw_name_of(to, deadline)
+        pairs = [each[:2] for each in messages]
+        return [data for data, _ in pairs], [self._raw_name_of(whom, deadline) for _, whom in pairs]
+
+    def _raw_name_of(self, to: str | Address | None, deadline: int) -> bytes | None:
+        name = self._name_of(to, deadline)
+        return None if name is None else batches.raw_name(self._socket.calls.family, name)
+
+    def _send_some(self, messages: list[bytes], names: Any, start: int) -> int:
+        fd = self.fileno()
+        if not batches.IN_ONE_CALL:
+            return self._send_one(messages[start], names[start] if isinstance(names, list) else names)
+        if self._pieces_go:
+            try:
+                return batches.send(fd, messages, names, start, True)
+            except OSError as error:
+                if error.errno not in _NO_PIECES:
+                    raise
+                # An older kernel, a device that cannot, or messages that have to be cut further on their way.
+                self._pieces_go = False
+        return batches.send(fd, messages, names, start, False)
+
+    def _send_one(self, data: bytes, raw: bytes | None) -> int:
+        try:
+            self._sendmsg(data, [], None if raw is None else batches.name_of(raw))
+        except BlockingIOError:
+            return -1
+        return 1
 
     def _name_of(self, to: str | Address | None, deadline: int) -> Any:
         self.fileno()
@@ -253,43 +314,109 @@ class DatagramSocket:
 
     def _receive(self, size: int, deadline: int) -> Datagram:
         while True:
-            bits = wait.one(self.fileno(), wait.READ, deadline)
-            if not bits:
-                raise TimeoutError(f"no datagram came over {self._shown()} in time")
-            if not bits & wait.READ:
-                self._tell_refusals()
-            try:
-                found = self._take(size)
-            except OSError as error:
-                self._tell_refusals()
-                raise OSError(error.errno, f"{self._peer or 'a peer'}: {error.strerror}") from None
+            if self._held:
+                return _cut(self._held.popleft(), size)
+            self._await_message(deadline)
+            found = self._take(size)
             if found is not None:
                 return found
             # gotcha:U5: what poll has promised had a wrong checksum.
 
+    def _await_message(self, deadline: int) -> None:
+        bits = wait.one(self.fileno(), wait.READ, deadline)
+        if not bits:
+            raise TimeoutError(f"no datagram came over {self._shown()} in time")
+        if not bits & wait.READ:
+            self._tell_refusals()
+
     def _take(self, size: int) -> Datagram | None:
+        if self._pieces_come:
+            self._held += self._take_many(1, LONGEST)
+            return _cut(self._held.popleft(), size) if self._held else None
         room = rights.ROOM if self._receives_fds else 0
         try:
             data, messages, flags, name = self._socket.calls.recvmsg(size, room, NO_WAIT | MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return None
+        except OSError as error:
+            self._not_received(error)
         fds = tuple(rights.arrived(messages)) if messages else ()
         sender = Address.of(self._scheme, name) if name else self._peer
         return Datagram(data, sender, bool(flags & MSG_TRUNC), fds)
 
-    def receive_many(self, most: int = 64, size: int = 2048, *, timeout: float | None = None) -> list[Datagram]:
-        """All messages that are there, up to ``most``; waits for the first."""
+    def _not_received(self, error: OSError) -> NoReturn:
+        self._tell_refusals()
+        raise OSError(error.errno, f"{self._peer or 'a peer'}: {error.strerror}") from None
+
+    def receive_many(self, most: int = 64, size: int = LONGEST, *, timeout: float | None = None) -> list[Datagram]:
+        """All messages that are there, ``most`` at most, in one system call or few; waits for the first (gotcha:U5).
+
+        After this, messages of one sender that came together may be read together, so that poll no longer
+        sees those that are left over when ``most`` was reached: they are there for the next call.
+        """
+        if most < 1 or size < 1:
+            raise ValueError(f"receive_many() needs room for a message, not most={most!r}, size={size!r}")
         deadline = self._by(timeout)
-        found = [self._receive(size, deadline)]
+        while True:
+            found = [_cut(self._held.popleft(), size) for _ in range(min(most, len(self._held)))]
+            if len(found) < most:
+                try:
+                    found += self._take_many(most - len(found), size)
+                except OSError:
+                    if not found:
+                        raise
+                    # else it is told of by the next call, which has nothing to return
+            if found:
+                self._held += found[most:]
+                return found[:most]
+            self._await_message(deadline)
+
+    def _take_many(self, most: int, size: int) -> list[Datagram]:
+        """What is there; it may be more, if it came in one piece."""
+        if not batches.IN_ONE_CALL or self._receives_fds:
+            return self._take_one_by_one(most, size)
+        fd = self.fileno()
+        inbox = self._inbox
+        if inbox is None or inbox.size < size:
+            inbox = self._inbox = Inbox(max(size, LONGEST), Datagram, self._address_of)
+        if not self._pieces_come and self._scheme == "udp":
+            self._ask_for_pieces()
+        found: list[Datagram] = []
+        while len(found) < most:
+            try:
+                more: list[Datagram] = inbox.receive(fd, most - len(found), size, self._peer)
+            except OSError as error:
+                if found:
+                    break
+                self._not_received(error)
+            found += more
+            if len(more) < LONGEST_BATCH:
+                break
+        return found
+
+    def _take_one_by_one(self, most: int, size: int) -> list[Datagram]:
+        found: list[Datagram] = []
         while len(found) < most:
             try:
                 taken = self._take(size)
             except OSError:
-                break  # told of by the next call, which has nothing else to return
+                if not found:
+                    raise
+                break
             if taken is None:
                 break
             found.append(taken)
         return found
+
+    def _ask_for_pieces(self) -> None:
+        try:
+            self._socket.calls.setsockopt(batches.SOL_UDP, batches.UDP_GRO, 1)
+            self._pieces_come = True
+        except OSError:
+            pass  # an older kernel
+
+    def _address_of(self, raw: bytes) -> Address | None:
+        return Address.of(self._scheme, batches.name_of(raw))
 
     def ask(
         self,
@@ -371,6 +498,8 @@ class DatagramSocket:
             self._bound.remove()
             self._bound = None
         self._socket.close()
+        self._inbox = None
+        self._held.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -379,109 +508,7 @@ class DatagramSocket:
         self.close()
 
 
-def open_datagram(
-    peer: str | Address | None = None,
-    *,
-    local: str | Address | None = None,
-    timeout: float | None = None,
-    broadcast: bool = False,
-    reuse: bool = False,
-    mode: int = 0o600,
-    receives_fds: bool = False,
-) -> DatagramSocket:
-    """A socket for datagrams, to ``peer`` only or to and from anybody, at ``local`` (perlipc:N13).
-
-    Addresses are ``udp://host:port`` and ``unixgram:///path``. ``timeout`` bounds the look-up, and then
-    each call that is given none of its own. ``broadcast`` allows sending to a whole network, ``reuse``
-    several sockets at one multicast port. A Unix ``local`` has ``mode``, replaces a dead name only, and
-    is removed when the socket is closed; without one, nobody can answer.
-    """
-    deadline = after(timeout)
-    where = None if peer is None else Address.parse(peer)
-    origin = None if local is None else Address.parse(local)
-    given = [address for address in (where, origin) if address is not None]
-    if not given:
-        raise ValueError("open_datagram() needs a peer, a local address, or both")
-    for address in given:
-        if address.socket_type == SOCK_STREAM:
-            raise ValueError(f"{str(address)!r} is a stream; connect and listen are for those")
-        if address.scheme != given[0].scheme:
-            raise ValueError(f"local={str(origin)!r} cannot reach {str(where)!r}")
-    opening = _Opening(where, origin, deadline)
-    return opening.open(timeout, broadcast=broadcast, reuse=reuse, mode=mode, receives_fds=receives_fds)
-
-
-class _Opening:
-    """The steps of opening a socket, which leave nothing behind when one fails."""
-
-    def __init__(self, peer: Address | None, local: Address | None, deadline: int) -> None:
-        self._peer = peer
-        self._local = local
-        self._peers = [] if peer is None else places(peer, deadline)
-        self._locals = [] if local is None else places(local, deadline, passive=True)
-
-    def open(
-        self, timeout: float | None, *, broadcast: bool, reuse: bool, mode: int, receives_fds: bool
-    ) -> DatagramSocket:
-        given = self._peer or self._local
-        assert given is not None
-        family = self._family()
-        socket = Socket(Calls(family, given.socket_type, 0))
-        name = None
-        try:
-            calls = socket.calls
-            if family in (AF_INET, AF_INET6):
-                # Refusals by name, and also for a socket without a peer (gotcha:U2).
-                calls.setsockopt(IPPROTO_IP, _IP_RECVERR, 1)
-                # Only groups that this socket joined: by default it hears those of the whole machine.
-                calls.setsockopt(IPPROTO_IP, _IP_MULTICAST_ALL, 0)
-                if family == AF_INET6:
-                    calls.setsockopt(IPPROTO_IPV6, _IPV6_RECVERR, 1)
-                    calls.setsockopt(IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
-                    calls.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, int(bool(self._local and self._local.host)))
-            if broadcast:
-                calls.setsockopt(SOL_SOCKET, SO_BROADCAST, 1)
-            if reuse:
-                calls.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-            name = self._bind(socket, family, mode)
-            peer = self._connect(calls, family)
-            return DatagramSocket(socket, given.scheme, peer, name, timeout=timeout, receives_fds=receives_fds)
-        except BaseException:
-            if name is not None:
-                name.remove()
-            socket.close()
-            raise
-
-    def _family(self) -> int:
-        families = [place.family for place in self._peers or self._locals]
-        if self._peers and self._locals:
-            both = {place.family for place in self._locals}
-            families = [family for family in families if family in both]
-            if not families:
-                raise OSError(errno.EADDRNOTAVAIL, f"local={str(self._local)!r} is of another family")
-        return families[0]
-
-    def _bind(self, socket: Socket, family: int, mode: int) -> BoundName | None:
-        if self._local is None:
-            return None
-        place = next(place for place in self._locals if place.family == family)
-        try:
-            if family == AF_UNIX:
-                return bind(socket, self._local, mode, lambda: None)
-            socket.calls.bind(place.name)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise OSError(errno.EADDRINUSE, f"{self._local} is in use{holders(place)}") from None
-            if isinstance(error, FileExistsError | TimeoutError):
-                raise
-            raise OSError(error.errno, f"cannot have {self._local}: {error.strerror}") from None
-        return None
-
-    def _connect(self, calls: Calls, family: int) -> Address | None:
-        if self._peer is None:
-            return None
-        place = next(place for place in self._peers if place.family == family)
-        result = calls.connect_ex(place.name)
-        if result:
-            raise OSError(result, f"cannot reach {self._peer}: {os.strerror(result)}")
-        return Address.of(self._peer.scheme, calls.getpeername())
+def _cut(datagram: Datagram, size: int) -> Datagram:
+    if len(datagram.data) <= size:
+        return datagram
+    return datagram._replace(data=datagram.data[:size], truncated=True)
