@@ -53,7 +53,7 @@ class TlsConnection(Connection[Str]):
             if done:
                 return
             # Two threads may be here: what comes is for either, and the other one has to hear of it.
-            if self._feed(sooner(deadline, after(_LOOK))) is None and passed(deadline):
+            if self._feed(sooner(deadline, after(_LOOK)), handshaking=True) is None and passed(deadline):
                 raise TimeoutError(f"time ran out during the TLS handshake with {self._name}")
 
     def _go_on_with_the_handshake(self) -> bool:
@@ -96,11 +96,13 @@ class TlsConnection(Connection[Str]):
 
     # --- reading ---
 
-    def _feed(self, deadline: int) -> int | None:
+    def _feed(self, deadline: int, *, handshaking: bool = False) -> int | None:
         """Receive what is encrypted: how much, 0 at the end, ``None`` when nothing has come."""
         if not wait.one(self._reading_from(), wait.READ, deadline):
             return None
         with self._sending:
+            if handshaking and self._shaken:
+                return None  # another thread has done it, and what comes now is for whoever reads
             try:
                 data = self._socket.calls.recv(self._read_size * 4, NO_WAIT)
             except BlockingIOError:
