@@ -4,6 +4,7 @@
 - ``cells``: single values and arrays of them in memory that is shared
 - ``keys``: how unrelated processes find the same object
 - ``limits``, ``failures``: what the system allows, and what its refusals mean
+- ``listing``: what there is, whoever made it
 """
 
 from __future__ import annotations
@@ -13,6 +14,18 @@ from hornpipe.errors import ObjectRemoved, SystemLimit
 from hornpipe.sysv.keys import ftok, key_for
 from hornpipe.sysv.lasting import Owner
 from hornpipe.sysv.limits import Limits, limits
+from hornpipe.sysv.listing import (
+    Listed,
+    ListedQueue,
+    ListedSegment,
+    ListedSet,
+    last_use,
+    orphaned_since,
+    queues,
+    remove,
+    segments,
+    semaphore_sets,
+)
 from hornpipe.sysv.message_queue import MessageQueue, QueueStat
 from hornpipe.sysv.semaphores import Semaphore, SemaphoreSet, SetStat
 from hornpipe.sysv.shared_memory import SegmentStat, SharedMemory
@@ -21,6 +34,10 @@ __all__ = [
     "IPC_NOWAIT",
     "SEM_UNDO",
     "Limits",
+    "Listed",
+    "ListedQueue",
+    "ListedSegment",
+    "ListedSet",
     "Message",
     "MessageQueue",
     "ObjectRemoved",
@@ -34,5 +51,11 @@ __all__ = [
     "SystemLimit",
     "ftok",
     "key_for",
+    "last_use",
     "limits",
+    "orphaned_since",
+    "queues",
+    "remove",
+    "segments",
+    "semaphore_sets",
 ]
