@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import click
 
-from hornpipe.cli import clocks, complain, connect, daemon, die_of, files, get, reader_gone, signals, tour
+from hornpipe.cli import clocks, complain, connect, daemon, die_of, files, get, reader_gone, signals, sysv, tour
 
 
 class Quiet(click.Group):
@@ -97,6 +97,8 @@ for _command in (
     connect.connect_command,
     get.get_command,
     clocks.clocks_command,
+    sysv.ipcs_command,
+    sysv.ipcrm_command,
 ):
     hornpipe.add_command(_command)
 
