@@ -21,12 +21,13 @@ from benchmarks import (
     report,
     signals,
     spawning,
+    sysv,
 )
 from benchmarks.contest import US, hold
 
-TOPICS = (spawning, capture, lines, both_ways, pipelines, coprocess, many_children, signals, importing)
+TOPICS = (spawning, capture, lines, both_ways, pipelines, coprocess, many_children, signals, sysv, importing)
 MEASUREMENTS = {m.name: m for topic in TOPICS for m in topic.MEASUREMENTS}
-PEERS = (US, "duct", "plumbum", "sh", "pexpect")
+PEERS = (US, "duct", "plumbum", "sh", "pexpect", "sysv_ipc")
 
 
 def main() -> int:
