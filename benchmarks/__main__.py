@@ -12,6 +12,7 @@ from benchmarks import (
     both_ways,
     capture,
     coprocess,
+    expecting,
     importing,
     lines,
     machine,
@@ -25,7 +26,10 @@ from benchmarks import (
 )
 from benchmarks.contest import US, hold
 
-TOPICS = (spawning, capture, lines, both_ways, pipelines, coprocess, many_children, signals, sysv, importing)
+TOPICS = (
+    *(spawning, capture, lines, both_ways, pipelines, coprocess, expecting, many_children),
+    *(signals, sysv, importing),
+)
 MEASUREMENTS = {m.name: m for topic in TOPICS for m in topic.MEASUREMENTS}
 PEERS = (US, "duct", "plumbum", "sh", "pexpect", "sysv_ipc")
 

@@ -186,6 +186,7 @@ class Measurement:
     warm: float = 0.0  # memory to have at hand before each contender, as a multiple of the size
     memory: bool = False  # whether memory is part of the result
     one_cpu: bool = False
+    others_busy: bool = False  # with `one_cpu`, where kernel threads take part
     turns: int = 1  # how many rounds for each that is asked for; short ones need many
     rounds: int | None = None  # at most so many in all, where what is found does not vary
     contenders: list[Contender] = field(default_factory=list)
@@ -309,8 +310,9 @@ def _play(measurement: Measurement, contender: Contender, size: int) -> Sample:
             start_new_session=True,
         )
     try:
-        output, complaint = child.communicate(timeout=PATIENCE)
-        seconds = time.perf_counter() - start
+        with machine.others_busy(measurement.others_busy):
+            output, complaint = child.communicate(timeout=PATIENCE)
+            seconds = time.perf_counter() - start
     except subprocess.TimeoutExpired:
         raise Failed(f"not done after {PATIENCE:.0f} s") from None
     finally:

@@ -77,6 +77,25 @@ def one_cpu(pinned: bool) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+@contextlib.contextmanager
+def others_busy(wanted: bool) -> Iterator[None]:
+    """Give the other CPUs something to do.
+
+    What is written to a terminal goes through a kernel thread, which no pinning of ours reaches: it would run on an
+    idle CPU, and what is measured would again be how that wakes up.
+    """
+    others = sorted(os.sched_getaffinity(0))[:-1] if wanted else []
+    spinners = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in others]
+    try:
+        for spinner, cpu in zip(spinners, others, strict=True):
+            os.sched_setaffinity(spinner.pid, {cpu})
+        yield
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()
+
+
 def warm(size: int) -> None:
     """See to it that `size` bytes of memory are at hand (see `c/warm.c`); a machine too small for that goes without."""
     if size:

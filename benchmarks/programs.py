@@ -11,7 +11,7 @@ SOURCES = Path(__file__).resolve().parent / "c"
 BUILT = ROOT / "build" / "bench"
 
 # What is measured with these is the parent; static, they cost the least to start.
-CHILDREN = {"noop", "brief", "gen", "echo"}
+CHILDREN = {"noop", "brief", "gen", "echo", "flood"}
 FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-pthread"]
 
 LINE = "hello, coprocess"
@@ -35,6 +35,19 @@ size=$1; shift; start=${EPOCHREALTIME/./}
 done_now() { local end=${EPOCHREALTIME/./}; echo "seconds=$(( end - start ))e-6"; }
 """
 
+TCL_CLOCK = r"""
+set size $env(size); set args [split $env(args)]; log_user 0; set timeout 60
+proc memory {key} {
+    set h [open /proc/self/status]; regexp "$key:\\s+(\\d+)" [read $h] - kib; close $h; return [expr {$kib * 1024}]
+}
+set at_start [memory VmRSS]; set start [clock microseconds]
+proc start_now {} { global start; set start [clock microseconds] }
+proc done_now {} {
+    global start at_start; set took [expr {[clock microseconds] - $start}]
+    puts "seconds=${took}e-6 grown=[expr {[memory VmHWM] - $at_start}]"
+}
+"""
+
 
 def c(name: str) -> str:
     """The path of a program from `c/`."""
@@ -49,6 +62,19 @@ def perl(body: str, *args: str) -> list[str]:
 def bash(body: str, *args: str) -> list[str]:
     """A command that runs some bash with `$size` and `$1`..., timed until its `done_now`."""
     return ["bash", "-c", BASH_CLOCK + body, "bash", "SIZE", *args]
+
+
+def tcl(body: str, *args: str) -> list[str]:
+    """A command that runs some Tcl expect with `$size` and `$args`, timed to its end (or from `start_now` on)."""
+    # Its -c has no arguments, so they come by the environment.
+    return [
+        "sh",
+        "-c",
+        'size=$1; shift; export size args="$*"; exec expect -c "$0"',
+        TCL_CLOCK + body + "\ndone_now",
+        "SIZE",
+        *args,
+    ]
 
 
 def build() -> None:

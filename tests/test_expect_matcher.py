@@ -19,7 +19,7 @@ from hornpipe.expect.matcher import Patterns, Stream
 Result = tuple[int, Any, Any] | None
 
 # Few characters, so that patterns meet their matches, their beginnings and each other.
-TEXT = st.text("ab\n ", max_size=40)
+TEXT = st.text("abA\u017fs\n ", max_size=40)
 LITERAL = st.text("ab\n ", min_size=1, max_size=4)
 REGEX = st.recursive(
     st.sampled_from(
@@ -51,6 +51,8 @@ REGEX = st.recursive(
             "(?s:.)",
             "(?i:A)",
             "(?=a\n)",
+            "[bs]",
+            "sa",
         ]
     ),
     lambda inner: st.one_of(
@@ -111,7 +113,12 @@ def oracle(patterns: list[Any], chunks: list[str], seen: str = "") -> list[Resul
 
 
 CUTS = st.lists(st.integers(0, 40), max_size=12)
-PATTERNS = st.lists(st.one_of(LITERAL, REGEX.map(compiled), REGEX.map(lambda r: compiled(r, re.DOTALL))), max_size=3)
+PATTERNS = st.lists(
+    st.one_of(
+        LITERAL, *(REGEX.map(lambda r, flags=flags: compiled(r, flags)) for flags in (0, re.DOTALL, re.IGNORECASE))
+    ),
+    max_size=3,
+)
 
 
 @settings(max_examples=400)
@@ -123,6 +130,10 @@ PATTERNS = st.lists(st.one_of(LITERAL, REGEX.map(compiled), REGEX.map(lambda r: 
 @example([re.compile("(?m:^)a")], "b\n\na", [3])
 @example([re.compile("b$")], "bab", [1, 2])
 @example([re.compile("a.*b", re.DOTALL)], "  \na\n\n\n\nb", [4, 5, 6, 7])
+@example([re.compile("a+b")], "a" * 70 + " aab", [30, 72])
+@example([re.compile("sb", re.IGNORECASE)], "SB", [1])
+@example([re.compile("sb", re.IGNORECASE)], "\u017fB", [1])
+@example([re.compile("(?:ab|b )a", re.IGNORECASE)], " aBB A", [2, 3, 4, 5])
 def test_nothing_is_missed_and_nothing_invented_by_not_looking_again(patterns, text, cuts):
     """gotcha:TTY11, gotcha:TTY12: the same as by looking at everything after each chunk."""
     chunks = pieces(text, cuts)
@@ -195,21 +206,31 @@ def test_eof_and_timeout_are_no_text():
 @pytest.mark.parametrize(
     ("pattern", "prefix", "needed"),
     [
-        ("abc", "abc", "abc"),
-        ("ab+cd", "a", "cd"),
-        ("(?i)password: ", "", ": "),
-        ("(?i)\u017f!", "", "!"),
-        ("ab|cd", "", ""),
-        ("(ab)c", "", "c"),
-        ("a|ab", "a", "a"),
-        ("a(?:bc)?d", "a", "a"),
+        ("abc", ["abc"], ["abc"]),
+        ("ab+cd", ["ab"], ["ab"]),
+        ("a.cd", ["a"], ["cd"]),
+        ("(?i)Password: ", ["password: "], ["password: "]),
+        ("(?i)\u017f!", [], ["!"]),
+        ("ab|cd", ["ab", "cd"], ["ab", "cd"]),
+        ("ab|", [], []),
+        ("(ab)c", ["abc"], ["abc"]),
+        ("(login|password): ", ["login: ", "password: "], ["login: ", "password: "]),
+        ("a|ab", ["a"], ["a"]),
+        ("a(?:bc)?d", ["a"], ["a"]),
+        (r"\w+@.*[$#>] $", [], ["$ ", "# ", "> "]),
+        (r"\b[Nn]ame", ["Name", "name"], ["Name", "name"]),
+        ("[a-z]bc", [], ["bc"]),
+        ("[^a]b", [], ["b"]),
+        ("(?i:A)b", [], ["b"]),
+        ("(?=a)b?c", [], ["c"]),
+        ("x*", [], []),
     ],
 )
 def test_strings_that_every_match_has(pattern, prefix, needed):
     for kind in (str, str.encode):
         if kind is str or pattern.isascii():
             found = reach_of(re.compile(kind(pattern)))
-            assert (found.prefix, found.needed) == (kind(prefix), kind(needed))
+            assert (found.prefix, found.needed) == (tuple(map(kind, prefix)), tuple(map(kind, needed)))
 
 
 @pytest.mark.parametrize(

@@ -24,22 +24,24 @@ class Reach(NamedTuple):
     """Newlines among them."""
     behind: float
     """Characters before its start."""
-    prefix: Any
-    """What it begins with; empty where that is not one string."""
-    needed: Any
-    """The longest string that is in every match, as far as that is easily seen."""
+    prefix: tuple[Any, ...]
+    """Strings with one of which it begins; empty where they are not known or too many."""
+    needed: tuple[Any, ...]
+    """Strings of which one is in every match, as far as that is easily seen: the longest such."""
+    folded: bool
+    """Whether these are small letters that stand for capital ones as well."""
 
 
-NOTHING_KNOWN = Reach(INFINITE, INFINITE, INFINITE, "", "")
+NOTHING_KNOWN = Reach(INFINITE, INFINITE, INFINITE, (), (), False)
 
 
 def reach_of(pattern: re.Pattern[Any]) -> Reach:
     r"""The reach of a compiled pattern.
 
     >>> reach_of(re.compile(r"login: "))
-    Reach(width=7, newlines=0, behind=0, prefix='login: ', needed='login: ')
+    Reach(width=7, newlines=0, behind=0, prefix=('login: ',), needed=('login: ',), folded=False)
     >>> reach_of(re.compile(r"\w+@.*[$#] $"))
-    Reach(width=inf, newlines=1, behind=1, prefix='', needed='@')
+    Reach(width=inf, newlines=1, behind=1, prefix=(), needed=('$ ', '# '), folded=False)
     """
     text: Any = pattern.pattern
     try:
@@ -49,23 +51,91 @@ def reach_of(pattern: re.Pattern[Any]) -> Reach:
         return NOTHING_KNOWN
     flags = parsed.state.flags | pattern.flags
     width, newlines, behind = _walk(parsed, flags, {})
-    runs = _runs(parsed, bool(flags & re.IGNORECASE))
-    prefix, needed = runs[0], max(runs, key=len)
-    if isinstance(text, bytes):
-        return Reach(width, newlines, behind, prefix.encode("latin-1"), needed.encode("latin-1"))
-    return Reach(width, newlines, behind, prefix, needed)
+    folded = bool(flags & re.IGNORECASE)
+    prefix, needed = _strings(parsed, folded) if not flags & re.LOCALE else ((), ())
+    as_given = (lambda strings: tuple(s.encode("latin-1") for s in strings)) if isinstance(text, bytes) else tuple
+    return Reach(width, newlines, behind, as_given(prefix), as_given(needed), folded)
 
 
-def _runs(parsed: Any, ignore_case: bool) -> list[str]:
-    """The strings in a sequence that every match has; the first is what it begins with."""
-    runs: list[list[str]] = [[]]
+_Strings = tuple[str, ...]
+_MOST = 6
+"""Strings that are worth looking for in place of the pattern: re's own scan costs as much as some ten of them."""
+
+
+def _strings(parsed: Any, folded: bool) -> tuple[_Strings, _Strings]:
+    """What matches begin with, and what is in each of them."""
+    runs: list[_Strings] = []
+    run: _Strings = ("",)
     for op, argument in parsed:
-        # Without case only what has none is sure; beyond ASCII that is a science of its own.
-        if str(op) == "LITERAL" and not (ignore_case and (argument > 127 or chr(argument).isalpha())):
-            runs[-1].append(chr(argument))
-        else:
-            runs.append([])
-    return ["".join(run) for run in runs]
+        strings, is_all = _beginnings(str(op), argument, folded)
+        longer = _joined(run, strings)
+        if not longer:
+            runs.append(run)
+            longer = strings or ("",)
+        run = longer
+        if not is_all:
+            runs.append(run)
+            run = ("",)
+    runs.append(run)
+    needed = max(runs, key=lambda run: (min(map(len, run)), -len(run)))
+    return _fewest(runs[0]), _fewest(needed)
+
+
+def _fewest(strings: _Strings) -> _Strings:
+    """Without those that another one stands for: where "ab" begins, "a" does."""
+    if "" in strings:
+        return ()
+    return tuple(one for one in strings if not any(one != other and one.startswith(other) for other in strings))
+
+
+def _joined(first: _Strings, second: _Strings) -> _Strings:
+    if len(first) * len(second) > _MOST:
+        return ()
+    return tuple(a + b for a in first for b in second)
+
+
+def _beginnings(op: str, argument: Any, folded: bool) -> tuple[_Strings, bool]:
+    """Strings with one of which this item begins (none: nobody knows), and whether that is all of it."""
+    match op:
+        case "LITERAL":
+            # Which characters beyond ASCII are the same without case is a science of its own.
+            if folded and argument > 127:
+                return (), False
+            return (chr(argument).lower() if folded else chr(argument),), True
+        case "IN":
+            found = [_beginnings(str(kind), code, folded) for kind, code in argument]
+            if len(found) > _MOST or not all(strings and is_all for strings, is_all in found):
+                return (), False
+            return tuple(dict.fromkeys(strings[0] for strings, _ in found)), True
+        case "SUBPATTERN":
+            _, added, removed, inner = argument
+            return ((), False) if added or removed else _beginnings_of_all(inner, folded)
+        case "BRANCH":
+            branches = [_beginnings_of_all(branch, folded) for branch in argument[1]]
+            strings = tuple(dict.fromkeys(string for some, _ in branches for string in some))
+            if len(strings) > _MOST or not all(some for some, _ in branches):
+                return (), False
+            return strings, all(is_all for _, is_all in branches)
+        case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
+            least, most, inner = argument
+            strings, is_all = _beginnings_of_all(inner, folded) if least else ((), False)
+            return strings, is_all and most == 1
+        case "AT" | "ASSERT" | "ASSERT_NOT":
+            return ("",), True  # it has no width
+    return (), False
+
+
+def _beginnings_of_all(parsed: Any, folded: bool) -> tuple[_Strings, bool]:
+    run: _Strings = ("",)
+    for op, argument in parsed:
+        strings, is_all = _beginnings(str(op), argument, folded)
+        longer = _joined(run, strings)
+        if not longer:
+            return run, False
+        run = longer
+        if not is_all:
+            return run, False
+    return run, True
 
 
 _Sum = tuple[float, float, float]

@@ -6,104 +6,18 @@ linear in what arrives: no position is searched again once all that a match ther
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from typing import Any, Generic, NamedTuple, cast
+from typing import Any, Generic, cast
 
-from hornpipe.expect.analysis import INFINITE, reach_of
 from hornpipe.expect.exceptions import EOF, TIMEOUT
+from hornpipe.expect.searches import WORTH_DEFERRING, Found, Literal, Regex, Window
 from hornpipe.lines import Str
-
-_WORTH_DEFERRING = 64 * 1024
-"""Characters from which on the searches of a pattern without bounds are spread out; below it one takes microseconds."""
-
-
-class Found(NamedTuple):
-    """A match: which pattern, where in the window, and what."""
-
-    which: int
-    start: int
-    end: int
-    match: Any
-    """re's match object, or the exact string."""
-
-
-class _Literal:
-    """An exact string: only its length less one has to be looked at again."""
-
-    deferrable = False
-
-    def __init__(self, index: int, text: Any) -> None:
-        self.index = index
-        self.text = text
-        self.behind = 0
-
-    def search(self, window: Any, start: int, best: Found | None) -> Found | None:
-        text = self.text
-        # Only what begins before the best so far is better: the list's order decides the rest.
-        at = window.find(text, start) if best is None else window.find(text, start, best.start + len(text) - 1)
-        return Found(self.index, at, at + len(text), text) if at >= 0 else None
-
-    def next_start(self, window: Any, start: int) -> int:
-        return max(start, len(window) - len(self.text) + 1)
-
-
-class _Regex:
-    """A regular expression: looked for from where a match could still begin."""
-
-    def __init__(self, index: int, pattern: Any) -> None:
-        self.index = index
-        self.pattern = pattern
-        self._prefix: Any = ""
-        self._needed: Any = ""
-        self._width = self._newlines = INFINITE
-        behind = INFINITE
-        if isinstance(pattern, re.Pattern):
-            self._width, self._newlines, behind, self._prefix, self._needed = reach_of(pattern)
-            if self._needed == self._prefix:
-                self._needed = ""
-        self.bounded_behind = behind != INFINITE
-        # At least one: where the stream began earlier, `^` must see that this is not its beginning.
-        self.behind = max(1, int(behind)) if self.bounded_behind else 0
-        self.deferrable = self._width > _WORTH_DEFERRING
-        self._newline: Any = b"\n" if isinstance(pattern.pattern, bytes) else "\n"
-
-    def search(self, window: Any, start: int, best: Found | None) -> Found | None:
-        # Looking for strings is far faster than the scan of re itself.
-        if self._needed and window.find(self._needed, start) < 0:
-            return None
-        if self._prefix:
-            start = window.find(self._prefix, start)
-            if start < 0 or (best is not None and start >= best.start):
-                return None
-        match = self.pattern.search(window, start)
-        if match is None or (best is not None and match.start() >= best.start):
-            return None
-        return Found(self.index, match.start(), match.end(), match)
-
-    def next_start(self, window: Any, start: int) -> int:
-        if not self.bounded_behind:
-            return 0
-        length = len(window)
-        if self._width != INFINITE:
-            start = max(start, length - int(self._width) + 1)
-        if self._prefix and start < length:
-            at = window.find(self._prefix, start)
-            start = at if at >= 0 else max(start, length - len(self._prefix) + 1)
-        if self._newlines < 64:
-            # It reaches over so many newlines at most: whatever lies before one more is done with.
-            at = length
-            for _ in range(int(self._newlines) + 1):
-                at = window.rfind(self._newline, start, at)
-                if at < 0:
-                    return start
-            start = max(start, at)
-        return min(start, length)
 
 
 class Patterns:
     """A list of patterns: compiled regular expressions, exact strings, ``EOF`` and ``TIMEOUT``.
 
+    >>> import re
     >>> wanted = Patterns([re.compile("b+"), "cc", EOF])
     >>> wanted.eof_index, wanted.timeout_index
     (2, -1)
@@ -117,18 +31,18 @@ class Patterns:
     def __init__(self, patterns: Sequence[Any]) -> None:
         self.all = tuple(patterns)
         self.eof_index = self.timeout_index = -1
-        self.searched: list[_Literal | _Regex] = []
+        self.searched: list[Literal | Regex] = []
         for index, pattern in enumerate(self.all):
             if pattern is EOF:
                 self.eof_index = index
             elif pattern is TIMEOUT:
                 self.timeout_index = index
             elif isinstance(pattern, str | bytes):
-                self.searched.append(_Literal(index, pattern))
+                self.searched.append(Literal(index, pattern))
             else:
-                self.searched.append(_Regex(index, pattern))
+                self.searched.append(Regex(index, pattern))
         self.behind = max((entry.behind for entry in self.searched), default=0)
-        self.whole = any(isinstance(entry, _Regex) and not entry.bounded_behind for entry in self.searched)
+        self.whole = not all(entry.bounded_behind for entry in self.searched)
         """Whether one of them has to see everything, always."""
         self.deferrable = any(entry.deferrable for entry in self.searched)
 
@@ -233,7 +147,7 @@ class Stream(Generic[Str]):
         A pattern that may stretch over everything has to look at everything each time: as long as data keeps coming,
         that is done whenever the amount has grown by a half.
         """
-        if not self._patterns.deferrable or len(self._window) < _WORTH_DEFERRING:
+        if not self._patterns.deferrable or len(self._window) < WORTH_DEFERRING:
             return False
         return self._fresh_length * 2 < len(self._window) - min(self._starts, default=0)
 
@@ -248,19 +162,18 @@ class Stream(Generic[Str]):
         if size is not None:
             least = max(0, len(window) - size)
         self._first = False
+        shown = Window(window)
         best: Found | None = None
         for place, entry in enumerate(patterns.searched):
             start = starts[place]
-            found = entry.search(window, start if start > least else least, best)
-            if found is not None:
+            found = entry.look(shown, start if start > least else least, best)
+            if isinstance(found, int):
+                starts[place] = found
+            else:
                 best = found
         if best is not None:
             return self._consume(best)
-        settled = len(window)
-        for place, entry in enumerate(patterns.searched):
-            starts[place] = start = entry.next_start(window, starts[place])
-            if start < settled:
-                settled = start
+        settled = min(starts, default=len(window))
         if size is not None:
             settled = max(settled, len(window) - size)
         if not patterns.whole:
