@@ -17,25 +17,18 @@ has the words that all transports share, ``pty_spawn``, ``fdpexpect``, ``popen_s
 transports; ``run``, ``replwrap``, ``pxssh`` and ``interaction`` stand on these.
 """
 
-from typing import Any
-
 from hornpipe.expect.exceptions import EOF, TIMEOUT, ExceptionPexpect
 from hornpipe.expect.matcher import searcher_re, searcher_string
-from hornpipe.expect.pty_spawn import spawn
+from hornpipe.expect.pty_spawn import spawn, spawnu
 from hornpipe.expect.run import run, runu
 from hornpipe.expect.spawnbase import SpawnBase
 from hornpipe.expect.utils import is_executable_file, split_command_line, which
 
-
-class spawnu(spawn):
-    """An old name for ``spawn(..., encoding="utf-8")``."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"encoding": "utf-8", **kwargs})
-
-
 PY3 = True
 """What programs of that time ask."""
+__version__ = "4.9.0"
+"""The version of pexpect whose words these are."""
+__revision__ = ""
 
 __all__ = [
     "EOF",

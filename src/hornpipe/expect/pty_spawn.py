@@ -62,6 +62,8 @@ class spawn(SpawnBase):
     STDIN_FILENO = 0
     STDOUT_FILENO = 1
     STDERR_FILENO = 2
+    str_last_chars = 100
+    """How many characters of what came last ``str()`` shows."""
     _owned = True
     _process: Process | None = None
     _terminal: Descriptor | None = None
@@ -103,6 +105,7 @@ class spawn(SpawnBase):
             self._spawn(command, args or [], preexec_fn, dimensions)
 
     def __str__(self) -> str:
+        last = self.str_last_chars
         facts = {
             "command": self.command,
             "args": self.args,
@@ -113,8 +116,8 @@ class spawn(SpawnBase):
             "flag_eof": self.flag_eof,
             "exitstatus": self.exitstatus,
             "signalstatus": self.signalstatus,
-            "buffer (last 100 characters)": self.buffer[-100:],
-            "before (last 100 characters)": self.before[-100:] if self.before else self.before,
+            f"buffer (last {last} characters)": self.buffer[-last:],
+            f"before (last {last} characters)": self.before[-last:] if self.before else self.before,
             "after": self.after,
             "searcher": None if self.searcher is None else str(self.searcher),
         }
@@ -463,3 +466,10 @@ class spawn(SpawnBase):
 
     def _log_raw(self, data: bytes, direction: str) -> None:
         self._log(data if self.encoding is None else data.decode(self.encoding, "replace"), direction)
+
+
+class spawnu(spawn):
+    """An old name for ``spawn(..., encoding="utf-8")``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"encoding": "utf-8", **kwargs})
