@@ -768,3 +768,10 @@ def test_no_room_hides_a_name_of_the_face():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="hornpipe' has no attribute 'cmdd'"):
         hornpipe.cmdd  # noqa: B018
+
+
+def test_the_page_on_the_architecture_shows_every_room_in_its_place():
+    page = (Path(__file__).parent.parent / "docs/architecture.md").read_text()
+    rows = re.findall(r"^\| ((?:`\w+` ?)+)\|", page, re.MULTILINE)
+    shown = [room for row in rows for room in re.findall(r"`(\w+)`", row)]
+    assert shown[: len(RANK)] == list(RANK)

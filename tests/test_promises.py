@@ -1,0 +1,83 @@
+"""The promises of docs/promises.md that no single room keeps, and the page itself: what it names exists."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import hornpipe as hp
+
+HERE = Path(__file__).parent
+PAGES = sorted((HERE.parent / "docs").rglob("*.md"))
+LINK = re.compile(r"\[`(?P<test>[\w:]+)`\]\(\.\./tests/(?P<file>test_\w+\.py)\)")
+
+
+def linked() -> list[tuple[str, str, str]]:
+    return [(page.name, found["file"], found["test"]) for page in PAGES for found in LINK.finditer(page.read_text())]
+
+
+def names_of_tests_in(file: Path) -> set[str]:
+    """Every test of a file, as pytest names it."""
+    names = set()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}::{each.name}" for each in node.body if isinstance(each, ast.FunctionDef)}
+        elif isinstance(node, ast.FunctionDef):
+            names.add(node.name)
+    return names
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    found = linked()
+    assert len(found) > 50
+    assert [link for link in found if link[2] not in names_of_tests_in(HERE / link[1])] == []
+
+
+def test_every_promise_names_tests() -> None:
+    page = (HERE.parent / "docs/promises.md").read_text()
+    promises = re.split(r"^## ", page, flags=re.MULTILINE)[1:]
+    assert [promise.partition(".")[0] for promise in promises] == [str(number) for number in range(1, 12)]
+    assert [promise for promise in promises if not LINK.search(promise)] == []
+
+
+def test_every_error_is_a_builtin_one_as_well() -> None:
+    """Promise 10: who catches what Python raises in such a case catches ours."""
+    ours = [value for name in hp.__all__ if isinstance(value := getattr(hp, name), type)]
+    errors = [each for each in ours if issubclass(each, Exception)]
+    assert len(errors) > 5
+    plain = {"Exception", "BaseException", "OSError"}
+    for each in errors:
+        if each is hp.RemoteError:  # what it stands for has no class on this side
+            continue
+        bases = {base.__name__ for base in each.__mro__ if getattr(builtins, base.__name__, None) is base}
+        kin = {base.__name__ for sub in each.__subclasses__() for base in sub.__mro__}
+        assert bases - plain - {"object"} or kin - plain - {"object"}, each
+
+
+def test_no_verb_starts_a_thread(tmp_path: Path) -> None:
+    """Promise 11: not even for streams in all directions, or for a limit."""
+    before = threading.enumerate()
+    limited = hp.cmd("cat", input="x" * 300_000, timeout=20)
+    assert len(limited.capture().stdout) == 300_000
+    assert hp.cmd("cat", input="x", contain=True).read() == "x"
+    with hp.cmd("cat").duplex() as cat:
+        assert cat.ask("hello") == "hello"
+        assert threading.enumerate() == before
+    with hp.watch("USR1"), pytest.raises(TimeoutError), hp.alarm(0.01):
+        hp.cmd("sleep", "5").run()
+    assert hp.fn(threading.active_count).call() == 1
+    assert threading.enumerate() == before
+
+
+def test_importing_it_starts_no_thread_and_opens_nothing_but_a_pipe() -> None:
+    """Promise 11, and 1: the pipe ends waits, and is close-on-exec."""
+    source = "import hornpipe as hp, os, threading; hp.cmd, hp.SIG, hp.connect; print(threading.active_count())"
+    ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert ran.stdout == "1\n"
