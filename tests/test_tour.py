@@ -12,6 +12,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ HORNPIPE = str(Path(sysconfig.get_path("scripts"), "hornpipe"))
 ROWS = list(tour.ROWS.values())
 TOOLS = [pytest.param(row, tool, id=f"{row.name}-{tool}") for row in ROWS for tool in row.tools]
 # Their sabotage needs something else than another program.
-WITHOUT_TOOLS = {"missing-program", "call"}
+WITHOUT_TOOLS = {"missing-program", "call", "made-once"}
 
 
 @pytest.fixture
@@ -116,6 +117,21 @@ def ignored(_, **changes):
             hp.SIG[name] = disposition
 
 
+def set_after_making(key, initial):
+    """As everybody does who does not know better."""
+    try:
+        sems = hp.sysv.SemaphoreSet.create([0] * len(initial), key)
+    except FileExistsError:
+        return hp.sysv.SemaphoreSet.open(key)
+    time.sleep(0.1)
+    sems.values = initial
+    return sems
+
+
+def the_first(queue, **_):
+    return hp.sysv.MessageQueue.from_id(queue.id).peek()
+
+
 @pytest.mark.parametrize(
     ("name", "owner", "facility", "broken"),
     [
@@ -128,12 +144,20 @@ def ignored(_, **changes):
         ("wake-up", type(hp.SIG), "local", ignored),
         ("unwind", hp.signals, "unwind", lambda *_: None),
         ("immediate", hp.Immediate, "exit", lambda _: hp.Immediate.write(1, b"no end")),
+        ("shared-memory", hp.sysv.SharedMemory, "write", lambda *_, **__: None),
+        ("semaphores", hp.sysv.SemaphoreSet, "op", lambda *_, **__: None),
+        ("given-back", hp, "kill", lambda *_: None),
+        ("made-once", hp.sysv.SemaphoreSet, "open_or_create", set_after_making),
+        ("messages", hp.sysv.MessageQueue, "receive", the_first),
+        ("removed-under-us", hp.sysv.MessageQueue, "receive", the_first),
+        ("orphans", hp.sysv, "orphaned_since", lambda _: None),
     ],
 )
 def test_a_row_fails_when_its_facility_does_not_work(name, owner, facility, broken, monkeypatch):
     interrupt = hp.SIG["INT"]
     monkeypatch.setattr(owner, facility, broken)
-    monkeypatch.setattr(tour.signals, "PATIENCE", 0.5)
+    for module in (tour.signals, tour.sysv):
+        monkeypatch.setattr(module, "PATIENCE", 0.5)
     try:
         assert tour.perform(tour.ROWS[name]).problem
     finally:
