@@ -20,6 +20,7 @@ from benchmarks import (
     pipelines,
     programs,
     report,
+    servers,
     signals,
     spawning,
     sysv,
@@ -28,7 +29,7 @@ from benchmarks.contest import US, hold
 
 TOPICS = (
     *(spawning, capture, lines, both_ways, pipelines, coprocess, expecting, many_children),
-    *(signals, sysv, importing),
+    *(signals, servers, sysv, importing),
 )
 MEASUREMENTS = {m.name: m for topic in TOPICS for m in topic.MEASUREMENTS}
 PEERS = (US, "duct", "plumbum", "sh", "pexpect", "sysv_ipc")

@@ -516,6 +516,8 @@ NATIVE_ALLOWED = {
     ("sysv.pyx", "do_operations", "semop"): "called by timed_call alone",
     ("sysv.pyx", "do_send", "msgsnd"): "the same",
     ("sysv.pyx", "do_receive", "msgrcv"): "the same",
+    ("brood.pyx", "run", "epoll_wait"): "40 ms at most, as the first look of wait, which goes on for it",
+    ("brood.pyx", "taken_in", "accept4"): "the listener is in non-blocking mode",
 }
 
 

@@ -7,7 +7,6 @@ program's SIGALRM and its interval timers are its own.
 from __future__ import annotations
 
 import os
-import threading
 from types import FrameType
 
 from hornpipe._native import signals as _signals
@@ -21,6 +20,7 @@ _SOON = 1_000_000
 
 _running: list[alarm] = []
 _clock: _timed.AlarmClock | None = None
+_registered = False
 
 
 class _Expired(BaseException):
@@ -59,14 +59,17 @@ class alarm(_signals.Scope):
         self._next = NEVER
 
     def _begin(self, held: _signals.Held) -> None:
-        global _clock
-        if threading.current_thread() is not threading.main_thread():
+        global _clock, _registered
+        if not _wait.in_main_thread():
             raise ValueError(
                 "alarm() interrupts the main thread, which this is not; use the timeout= of the call itself, "
                 "or fn(...).with_options(timeout=...).call()"
             )
         if _clock is None:
             _clock = _timed.AlarmClock(_ring)
+            if not _registered:
+                _registered = True
+                os.register_at_fork(after_in_child=_none_in_child)
         self._deadline = self._next = after(self.seconds)
         _running.append(self)
         _set()
@@ -111,6 +114,3 @@ def _none_in_child() -> None:
     global _clock
     _clock = None
     _running.clear()
-
-
-os.register_at_fork(after_in_child=_none_in_child)

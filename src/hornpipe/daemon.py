@@ -8,10 +8,8 @@ import gc
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Union
 
 from hornpipe import image, reaper, reexec, supervision, wait
 from hornpipe._native import spawn as _spawn
@@ -23,7 +21,10 @@ from hornpipe.pidfile import PidFile
 from hornpipe.signals import SIG
 from hornpipe.spawn.recipe import find_ids
 
-Output = Path | int | None
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Output = Union["Path", int, None]
 """Where a standard stream goes: a file (appended to), a descriptor, or /dev/null."""
 
 _READY = b"\0ready\0"
@@ -163,6 +164,8 @@ def daemonize(
         raise RuntimeError(
             "daemonize() forks, and the daemon would not restart: call restart_on_hup() after it, when all is set up"
         )
+    import threading
+
     again = image.was_daemon()
     alive = [] if again else [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
     others = [thread.name for thread in alive if not reaper.is_ours(thread)]

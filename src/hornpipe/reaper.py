@@ -141,6 +141,12 @@ class Child:
             if self.wait(after(0.05)) is None:
                 drop(self)
 
+    def detach(self) -> int:
+        """Give it away, pidfd and all: somebody else reaps it."""
+        ours.discard(self)
+        pidfd, self.pidfd = self.pidfd, -1
+        return pidfd
+
     def close(self) -> None:
         """Let go of the pidfd: nobody will wait for it or signal it any more."""
         pidfd, self.pidfd = self.pidfd, -1
@@ -282,6 +288,7 @@ def drop(child: Child) -> None:
     """Reap this child in the background when it ends."""
     if child.poll() is not None:
         return
+    _mind_forks()
     with _lock:
         _dropped.append(child)
         _start()
@@ -364,12 +371,21 @@ def _go_on_after_fork() -> None:
 
 def _forget_in_child() -> None:
     """The parent's children are not the child's."""
-    global _lock, _thread, _wake, _missed
+    global _lock, _thread, _wake
     _lock = RLock()
     _dropped.clear()
     ours.clear()
-    _missed = False
     _thread = _wake = None
 
 
-os.register_at_fork(before=_stop_before_fork, after_in_parent=_go_on_after_fork, after_in_child=_forget_in_child)
+_minding = False
+
+
+def _mind_forks() -> None:
+    """From the first one on that is dropped: what runs at a fork costs more than the fork."""
+    global _minding
+    if not _minding:
+        _minding = True
+        os.register_at_fork(
+            before=_stop_before_fork, after_in_parent=_go_on_after_fork, after_in_child=_forget_in_child
+        )

@@ -8,7 +8,6 @@ descriptor of ours meanwhile (promise 11). Numbers are never looked up.
 from __future__ import annotations
 
 import signal
-import threading
 from _socket import (
     AF_INET,
     AF_INET6,
@@ -141,6 +140,8 @@ class _Question:
 
 
 def _in_a_thread(ask: Callable[[], Any], doing: str, deadline: int) -> Any:
+    import threading  # a program that needs no look-up has no threads to prepare for
+
     reader, writer = pipe()
     with reader:
         question = _Question(ask, writer)

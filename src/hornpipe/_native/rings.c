@@ -33,7 +33,7 @@ struct slot {
 struct ring {
     struct slot *slots;
     atomic_size_t head, tail;
-    atomic_int wake_fd, told, in_use;
+    atomic_int wake_fd, told, in_use, ours_alone;
     atomic_llong told_when;
     atomic_int unread[NUMBERS];
 };
@@ -205,7 +205,10 @@ static void take_down(int number, siginfo_t *info, void *context) {
 }
 
 static void reset(struct ring *ring) {
-    for (size_t i = 0; i < CAPACITY; i++)
+    /* Only what has been used: in a forked child each page that is written to is copied first, and all of
+     * them took longer than the fork. */
+    size_t used = atomic_load(&ring->head);
+    for (size_t i = 0; i < CAPACITY && i < used; i++)
         atomic_store(&ring->slots[i].turn, i);
     atomic_store(&ring->head, 0);
     atomic_store(&ring->tail, 0);
@@ -213,7 +216,7 @@ static void reset(struct ring *ring) {
     memset((void *)ring->unread, 0, sizeof ring->unread);
 }
 
-int ring_open(int wake_fd) {
+int ring_open(int wake_fd, int ours_alone) {
     int found = -1;
     pthread_mutex_lock(&opening);
     for (int i = 0; i < RING_COUNT && found < 0; i++)
@@ -231,9 +234,12 @@ int ring_open(int wake_fd) {
                 return -1;
             }
             ring->slots = memory; /* kept for the next one that opens this ring */
+            for (size_t i = 0; i < CAPACITY; i++)
+                atomic_store(&ring->slots[i].turn, i);
         }
         reset(ring);
         atomic_store(&ring->wake_fd, wake_fd);
+        atomic_store(&ring->ours_alone, ours_alone);
         atomic_store(&ring->in_use, 1);
     }
     pthread_mutex_unlock(&opening);
@@ -353,13 +359,21 @@ void rings_merge(int number) { atomic_fetch_add(&merged[number], 1); }
 long long rings_merged(int number) { return atomic_load(&merged[number]); }
 
 void rings_forget(void) {
+    /* Nothing is written that need not be: see reset. */
     pthread_mutex_init(&opening, NULL);
     atomic_store(&in_flight, 0);
     for (int i = 0; i < RING_COUNT; i++)
-        if (rings[i].slots)
+        if (atomic_load(&rings[i].in_use) && atomic_load(&rings[i].ours_alone)) {
+            for (int number = 1; number < NUMBERS; number++)
+                if (atomic_load(&routes[number]) >> i & 1)
+                    ring_route(i, number, 0);
+            atomic_store(&rings[i].wake_fd, -1);
+        } else if (rings[i].slots && atomic_load(&rings[i].head))
             reset(&rings[i]);
-    memset((void *)throttled, 0, sizeof throttled);
-    atomic_store(&anybody_throttled, 0);
+    if (atomic_load(&anybody_throttled)) {
+        memset((void *)throttled, 0, sizeof throttled);
+        atomic_store(&anybody_throttled, 0);
+    }
 }
 
 void rings_abandon(int kept) {

@@ -34,8 +34,8 @@ struct action {
 void record_of(int number, const siginfo_t *info, struct signal_record *record);
 
 /* Takes a ring into use: its number, or -1 with errno set. wake_fd is written to when the ring was
- * empty; -1 makes the interpreter call its handler instead. */
-int ring_open(int wake_fd);
+ * empty; -1 makes the interpreter call its handler instead. A forked child does not get what is ours_alone. */
+int ring_open(int wake_fd, int ours_alone);
 /* Nothing is written to the ring or to its descriptor any more once this returns. */
 void ring_close(int ring);
 void ring_route(int ring, int number, int on);

@@ -31,8 +31,6 @@ cdef extern from "Python.h":
 
 cdef class Numbers:
     """``count`` whole numbers of 64 bits, all 0; shared with the children that are forked from here on."""
-    cdef int64_t *numbers
-    cdef readonly Py_ssize_t count
 
     def __cinit__(self, Py_ssize_t count):
         self.numbers = NULL
@@ -51,6 +49,9 @@ cdef class Numbers:
         if not 0 <= index < self.count:
             raise IndexError(f"there are {self.count} numbers, and no number {index}")
         return self.numbers + index
+
+    cdef int64_t more(self, Py_ssize_t index, int64_t count) except? -1:
+        return add_to(self.place(index), count)
 
     def add(self, Py_ssize_t index, int64_t more):
         """Adds, whoever else does at the same time; the sum."""

@@ -7,6 +7,8 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 from posix.types cimport pid_t, uid_t
 
+from posix import register_at_fork
+
 from hornpipe._native.timed_call cimport use_clock_hook
 
 cdef extern from "rings.h" nogil:
@@ -28,7 +30,7 @@ cdef extern from "rings.h" nogil:
         ACTION_COUNT
     struct sigaction_t "sigaction":
         pass
-    int ring_open(int)
+    int ring_open(int, int)
     void ring_close(int)
     void ring_route(int, int, int)
     int ring_take(int, signal_record *)
@@ -237,9 +239,12 @@ cdef class Record:
             PyErr_SetFromErrno(OSError)
 
 
-def open_ring(int wake_fd):
-    """Takes a ring into use; ``wake_fd`` is written to, or with -1 the interpreter is interrupted."""
-    cdef int ring = ring_open(wake_fd)
+def open_ring(int wake_fd, bint ours_alone=False):
+    """Takes a ring into use; ``wake_fd`` is written to, or with -1 the interpreter is interrupted.
+
+    One that is ``ours_alone`` is out of use in a forked child: its signals do nothing there.
+    """
+    cdef int ring = ring_open(wake_fd, ours_alone)
     if ring < 0:
         PyErr_SetFromErrno(OSError)
     return ring
@@ -537,9 +542,10 @@ cdef class Delivery:
             self.busy &= ~added
         self.again(last)
 
-    def forget(self):
+    cdef int forget(self) except -1:
         """In a forked child: what has not been handed out is the parent's."""
-        self.late.clear()
+        if len(self.late):
+            self.late.clear()
         memset(self.held, 0, sizeof(self.held))
 
     def abandon(self):
@@ -566,11 +572,28 @@ def counted(int number):
     return rings_recorded(number), rings_merged(number)
 
 
-def forget():
-    """In a forked child: what has not been read belongs to the parent."""
+cdef object lock = None
+
+
+def guard(new_lock):
+    """A lock that a thread which a forked child lacks must not hold there for ever."""
+    global lock
+    lock = new_lock
+
+
+def _forget_in_child():
+    """What has not been read belongs to the parent. Here and not in Python, which touches, and so copies, ten times
+    the pages."""
     global holding
     holding = 0  # of a thread that is not here: the one that forks is not in the middle of a change
     rings_forget()
+    if delivery is not None:
+        delivery.forget()
+    if lock is not None:
+        lock._at_fork_reinit()
+
+
+register_at_fork(after_in_child=_forget_in_child)
 
 
 def abandon(int kept):

@@ -9,6 +9,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, strlen
 from posix.types cimport gid_t, pid_t, uid_t
 
+from posix import register_at_fork
+
 cdef extern from "child.h" nogil:
     struct child_failure:
         int error
@@ -191,6 +193,23 @@ cdef extern from "<signal.h>" nogil:
 
 
 cdef bint pidfd_wanted = True
+cdef set children_of_parent = None
+
+
+cdef int add_to(set ours, child) except -1:
+    global children_of_parent
+    children_of_parent = ours
+    ours.add(child)
+    return 0
+
+
+def _forget_in_child():
+    """The parent's children are not the child's."""
+    if children_of_parent is not None and len(children_of_parent):
+        children_of_parent.clear()
+
+
+register_at_fork(after_in_child=_forget_in_child)
 
 
 def use_pidfd(bint flag):
@@ -335,7 +354,7 @@ cdef class Plan:
         self.plan.candidates = <const char *const *>c_candidates.items
         self.plan.argv = c_argv.items
         self.plan.envp = c_environment.items
-        ours.add(child)
+        add_to(ours, child)
         if share_memory:
             # The calling thread stands still until the exec; the others need not.
             with nogil:
@@ -436,7 +455,7 @@ def fork_child(child_main, child, set ours):
         close(gate[1])
         pthread_sigmask(SIG_SETMASK, &before, NULL)
         raise
-    ours.add(child)
+    add_to(ours, child)
     PyOS_BeforeFork()
     pid = fork()
     error = errno

@@ -92,6 +92,9 @@ cdef extern from *:
         pthread_atfork(lock_before_fork, unlock_after_fork, start_anew_in_child);
     }
 
+    /* The one that Python runs handlers in; in a forked child, the one there is. */
+    static int is_first_thread(void) { return getpid() == (pid_t)syscall(SYS_gettid); }
+
     static struct thread_pipe *pipe_of_this_thread(void) {
         pthread_once(&pipe_once, prepare_pipes);
         struct thread_pipe *mine = pthread_getspecific(pipe_key);
@@ -112,7 +115,7 @@ cdef extern from *:
                     mine->ends[i] = lifted;
                 }
             }
-        mine->main = getpid() == (pid_t)syscall(SYS_gettid);
+        mine->main = is_first_thread();
         pthread_setspecific(pipe_key, mine);
         return mine;
     }
@@ -244,6 +247,7 @@ cdef extern from *:
     long long closings
     int poll_once(pollfd *, nfds_t, long long, int, long long, int, int *) nogil
     int pipe_for_signals() nogil
+    int is_first_thread() nogil
     void empty_pipe_of_signals()
     int look_for_signals(long long, int) nogil
     int SIG_UNBLOCK, SIG_SETMASK
@@ -462,6 +466,12 @@ def abandon():
 cdef bint over(long long deadline) noexcept:
     """Whether the deadline lies in the past."""
     return deadline >= 0 and monotonic_ns() >= deadline
+
+
+def in_main_thread():
+    """Whether Python's signal handlers run in this thread. (threading need not be imported for the answer: its
+    hooks at a fork touch more pages than all of ours.)"""
+    return is_first_thread()
 
 
 def now():

@@ -3,183 +3,193 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import NoReturn
+from _socket import socketpair
+from typing import Any, NoReturn
 
-from hornpipe import spawn
-from hornpipe._native.wait import now
-from hornpipe.deadline import after
-from hornpipe.errors import SpawnError
-from hornpipe.reaper import Child
+from hornpipe import wait
+from hornpipe._native import brood as _brood
+from hornpipe._native import spawn as _spawn
+from hornpipe._native.shared import Numbers
+from hornpipe.deadline import NEVER, after, passed, sooner
 from hornpipe.server import counts
-from hornpipe.server.loop import Loop, Timer
-from hornpipe.server.model import Door, Model
-from hornpipe.server.service import Service, address_key
+from hornpipe.server.journal import ERROR, WARNING, Journal
+from hornpipe.server.loop import Loop
+from hornpipe.server.model import Model, Pauses, queued
+from hornpipe.server.service import Service
 from hornpipe.sockets import Connection, Listener
-from hornpipe.spawn.recipe import Recipe
 from hornpipe.status import ExitStatus
 
 LATE = 1.0
 """Seconds after its time was over at which a client's process is ended that has not seen to it by itself."""
+_WARM = 20
+"""More often than it takes until the interpreter has adapted its code."""
+_BLIND = 0.05
+"""Seconds between looks at children that have no pidfd."""
 AFTER_TERM = 0.5
 """Seconds between TERM and KILL for a program whose end has come."""
-LOOK_WITHOUT_PIDFD = 0.05
-
-
-class Client:
-    """One client and the process that serves it."""
-
-    __slots__ = ("begun", "child", "expired", "key", "name", "timer")
-
-    def __init__(self, child: Child, name: str, key: int) -> None:
-        self.child = child
-        self.name = name
-        self.key = key
-        self.begun = now()
-        self.timer: Timer | None = None
-        self.expired = False
 
 
 class Forked(Model):
-    """The parent takes clients in, a child serves each, and is reaped by its own number (perlipc:S10)."""
+    """The parent takes clients in, a child serves each, and is reaped by its own number (perlipc:S10).
 
-    def __init__(self, loop: Loop, listener: Listener, service: Service, leave: Callable[[], object]) -> None:
+    The native brood does all of it for as long as nothing is out of the ordinary; Python hears of the rest.
+    """
+
+    forks = True
+
+    def __init__(self, loop: Loop, listener: Listener, service: Service) -> None:
         super().__init__(loop, listener, service)
-        self._leave = leave
-        self._door = Door(self, self._admit)
-        self._clients: dict[int, Client] = {}
-        self._per_address: dict[int, int] = {}
-        self._recipe = Recipe("a client's process", ())
-        self._mask: set[int] = set()
-        self._looking = False
+        limits = service.limits
+        pidfds = _spawn.use_pidfd(True)
+        _spawn.use_pidfd(pidfds)
+        self._brood = _brood.Brood(
+            listener.descriptors,
+            limits.max_clients,
+            limits.max_per_address or 0,
+            service.numbers,
+            counts.BEGUN,
+            counts.ENDED,
+            self.forks,
+            pidfds,
+        )
+        self._brood.beside(loop.fileno())
+        self._pauses = Pauses(service.log)
+        self._ending = False
 
     def begin(self) -> None:
         """Serve from now on."""
-        self._mask = {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
-        self._door.open()
+        self._warm_up()
+        # What is garbage now would be found by each child anew, and each would copy all that it looks at.
+        gc.collect()
+        gc.freeze()
+        self._brood.open()
+
+    def _warm_up(self) -> None:
+        """Go the way of a client a few times, before there are any.
+
+        The first time the loader looks symbols up, and the interpreter fills its caches and rewrites its
+        code: in each child anew, with a page copied for each, this took longer than all the rest.
+        """
+        mute = Journal(None, mute=True)
+        service = Service(lambda client: client.write("\n"), self.service.limits, Numbers(counts.FIELDS), mute)
+        for _ in range(_WARM):
+            one, other = socketpair()
+            name: Any = b"" if self.listener.address.is_unix else ("127.0.0.1", 9)
+            service.attend(self.listener.connection(self.listener.descriptors[0], one.detach(), name))
+            other.close()
+            flush()
 
     def stop(self) -> None:
         """Take in who has been waiting, and nobody else."""
-        self._door.close()
+        self._brood.drain([queued(self.listener, fd) for fd in self.listener.descriptors])
 
     def over(self) -> bool:
         """Whether nobody is served any more."""
-        return self._door.closed and not self._clients
+        return self._brood.drained and not len(self._brood)
 
     def end(self) -> None:
         """End those who are still being served."""
-        self.listener.close()
-        for client in list(self._clients.values()):
-            self._end(client)
+        self._brood.drain([0] * len(self.listener.descriptors))
+        self._ending = True
+        for place, pid in self._brood.everyone():
+            self._end(place, pid)
 
-    def _end(self, client: Client) -> None:
-        _signal(client.child, signal.SIGKILL)
+    def _end(self, place: int, pid: int) -> None:
+        self._brood.kill(place, pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+        super().close()
+        self._brood.close()
+        gc.unfreeze()
 
     @property
     def workers(self) -> list[int]:
         """The processes that serve now."""
-        return list(self._clients)
+        return [pid for _, pid in self._brood.everyone()]
 
-    def _admit(self, connection: Connection[str]) -> None:
-        key = 0
-        limit = self.service.limits.max_per_address
-        if limit is not None:
-            key = address_key(connection)
-            if self._per_address.get(key, 0) >= limit:
-                self.numbers.add(counts.REFUSED, 1)
-                self.log.info("%s: refused, it has %d connections already", connection.name, limit)
-                connection.close()
-                return
-        self._start(connection, key)
-
-    def _start(self, connection: Connection[str], key: int) -> None:
-        child = Child()
-        try:
-            self._launch(connection, child)
-        except SpawnError as error:
-            # The client has been taken in; it waits here for its process until there is room.
-            self._door.wait_for_room(error, lambda: self._again(connection, key))
-            return
-        self.numbers.add(counts.BEGUN, 1)
-        client = Client(child, connection.name, key)
-        connection.leave()
-        self._clients[child.pid] = client
-        if key:
-            self._per_address[key] = self._per_address.get(key, 0) + 1
-        if child.pidfd >= 0:
-            self.loop.watch(child.pidfd, lambda: self._ended(client))
-        elif not self._looking:
-            self._looking = True
-            self.loop.soon(LOOK_WITHOUT_PIDFD, self._look)
-        self._bound(client)
-        if len(self._clients) >= self.service.limits.max_clients:
-            self._door.shut()
-
-    def _again(self, connection: Connection[str], key: int) -> None:
-        self._start(connection, key)
-        if len(self._clients) < self.service.limits.max_clients:
-            self._door.open()
-
-    def _bound(self, client: Client) -> None:
-        limit = self.service.limits.per_client_timeout
-        if limit is not None:
-            # Its own calls end at the limit; this is for one that is not in any of them.
-            client.timer = self.loop.soon(limit + LATE, lambda: self._expire(client))
-
-    def _expire(self, client: Client) -> None:
-        client.expired = True
-        self._end(client)
-
-    def _look(self) -> None:
-        """Without pidfds: look at each."""
-        for client in list(self._clients.values()):
-            if client.child.pidfd < 0 and client.child.ended():
-                self._ended(client)
-        self._looking = bool(self._clients)
-        if self._looking:
-            self.loop.soon(LOOK_WITHOUT_PIDFD, self._look)
-
-    def _ended(self, client: Client) -> None:
-        child = client.child
-        status = child.poll()
-        if status is None:
-            return
-        if child.pidfd >= 0:
-            self.loop.forget(child.pidfd)
-            child.close()
-        del self._clients[child.pid]
-        if client.timer is not None:
-            client.timer.cancel()
-        if client.key:
-            left = self._per_address.pop(client.key) - 1
-            if left:
-                self._per_address[client.key] = left
-        self.numbers.add(counts.ENDED, 1)
-        self._judge(client, status)
-        if len(self._clients) < self.service.limits.max_clients:
-            self._door.open()
-
-    def _judge(self, client: Client, status: ExitStatus) -> None:
-        """What the child could not say itself."""
-        if client.expired:
-            self.numbers.add(counts.TIMED_OUT, 1)
-            self.log.warning("%s: its time was over, and its process was killed", client.name)
-        elif status.signal is not None:
-            self.numbers.add(counts.FAILED, 1)
-            self.log.error("%s: the process that served it %s", client.name, status)
-
-    def _launch(self, connection: Connection[str], child: Child) -> None:
+    def step(self) -> None:
+        """Wait for what comes first, and do it."""
         flush()
-        spawn.fork_child(self._recipe, lambda: self._serve(connection), after(0), child)
+        deadline = sooner(self.loop.deadline, self._first_to_expire())
+        what = self._brood.run(deadline)
+        if what == _brood.TIME:
+            wait.one(
+                self._brood.fileno(), wait.READ, sooner(deadline, after(_BLIND)) if self._brood.blind else deadline
+            )
+        elif what == _brood.CHILD:
+            self._be_child()
+        elif what == _brood.TAKEN:
+            self._taken_in()
+        elif what == _brood.NO_ROOM:
+            self._no_room()
+        elif what == _brood.REFUSED:
+            self.refused(str(self._brood.client_name()))
+        elif what == _brood.ENDED:
+            self._judge(self._brood.pid, self._brood.status, self._brood.killed)
+        self._expire()
+        if what == _brood.OTHER or passed(self.loop.deadline):
+            self.loop.step(look_only=True)
 
-    def _serve(self, connection: Connection[str]) -> NoReturn:
+    def _no_room(self) -> None:
+        error = self._brood.error
+        self._brood.shut()
+        # One that fork(2) has failed for has been taken in already, and waits here for its process.
+        pause = self._pauses.next(os.strerror(error))
+        self.loop.soon(pause, self._again if error == errno.EAGAIN else self._brood.open)
+
+    def _again(self) -> None:
+        what = self._brood.again()
+        if what == _brood.CHILD:
+            self._be_child()
+        if what == _brood.NO_ROOM:
+            self._no_room()
+        else:
+            self._brood.open()
+
+    def _first_to_expire(self) -> int:
+        limit = self.service.limits.per_client_timeout
+        oldest = self._brood.oldest() if limit is not None else None
+        return NEVER if oldest is None or limit is None else oldest[1] + int((limit + LATE) * 1e9)
+
+    def _expire(self) -> None:
+        """End whose time is over: its own calls have ended at its limit, so it is not in any of them."""
+        while passed(self._first_to_expire()):
+            oldest = self._brood.oldest()
+            assert oldest is not None
+            self._end(oldest[0], dict(self._brood.everyone())[oldest[0]])
+
+    def _judge(self, pid: int, raw: int, killed: bool) -> None:
+        """What the child could not say itself."""
+        status = ExitStatus(raw if raw >= 0 else None, "" if raw >= 0 else "somebody else has taken its status")
+        if killed and self._ending:
+            self.log.say(WARNING, "process %d was ended while it served a client", pid)
+        elif killed:
+            self.numbers.add(counts.TIMED_OUT, 1)
+            self.log.say(WARNING, "process %d did not end its client in time, and was killed", pid)
+        elif raw > 0:
+            self._failed(pid, status)
+        self._pauses.over()
+
+    def _failed(self, pid: int, status: ExitStatus) -> None:
+        if status.signal is not None:
+            self.numbers.add(counts.FAILED, 1)
+            self.log.say(ERROR, "process %d, which served a client, %s", pid, status)
+
+    def _taken_in(self) -> None:
+        raise NotImplementedError
+
+    def _be_child(self) -> NoReturn:
         """The child's life."""
         status = 70
         try:
-            begin_child(self._leave, self._mask)
+            brood = self._brood
+            connection: Connection[str] = self.listener.connection(brood.listener, brood.taken, brood.client_name())
             status = 0 if self.service.attend(connection) else 1
             flush()
         except SystemExit as error:
@@ -192,20 +202,8 @@ class Forked(Model):
             os._exit(status)
 
 
-def begin_child(leave: Callable[[], object], mask: set[int]) -> None:
-    """A child's first steps: a group of its own, nothing of the parent's, signals open again."""
-    os.setpgid(0, 0)
-    leave()
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
 def flush() -> None:
-    """What was printed before the fork is the parent's to write, and what the child printed is its own."""
+    """What was printed before a fork is the parent's to write, and what the child printed is its own."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
-
-
-def _signal(child: Child, number: int) -> None:
-    if not child.signal(number, group=True):
-        child.signal(number)  # it has not made its group yet

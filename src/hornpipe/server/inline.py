@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 from hornpipe.alarms import alarm
 from hornpipe.server import counts
+from hornpipe.server.journal import WARNING
 from hornpipe.server.loop import Loop
 from hornpipe.server.model import Door, Model
 from hornpipe.server.service import Service
@@ -54,7 +55,7 @@ class Inline(Model):
                 self.service.attend(connection)
         except TimeoutError:
             self.numbers.add(counts.TIMED_OUT, 1)
-            self.log.warning("%s: its time was over, and its handler was interrupted", connection.name)
+            self.log.say(WARNING, "%s: its time was over, and its handler was interrupted", connection.name)
         finally:
             self._bounds = None
             self.numbers.add(counts.ENDED, 1)

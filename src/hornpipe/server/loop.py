@@ -81,11 +81,20 @@ class Loop:
         while self._asked:
             self._asked.pop(0)()
 
-    def step(self) -> None:
-        """Wait for what comes first, and do it."""
+    def fileno(self) -> int:
+        """Readable when a descriptor has something to say."""
+        return self._ready.fileno()
+
+    @property
+    def deadline(self) -> int:
+        """When the next call is due."""
         while self._timers and self._timers[0][2].call is None:
             heapq.heappop(self._timers)
-        if wait.one(self._ready.fileno(), wait.READ, self._timers[0][0] if self._timers else NEVER):
+        return self._timers[0][0] if self._timers else NEVER
+
+    def step(self, *, look_only: bool = False) -> None:
+        """Wait for what comes first, and do it; or do what is due already."""
+        if wait.one(self._ready.fileno(), wait.READ, 0 if look_only else self.deadline):
             for fd, _ in self._epoll.poll(0, _AT_ONCE):
                 call = self._calls.get(fd)
                 if call is not None:  # one of those before it may have forgotten it

@@ -7,6 +7,8 @@ from _socket import AF_UNIX, IPPROTO_TCP, TCP_INFO
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+from hornpipe.server.counts import REFUSED
+from hornpipe.server.journal import INFO, WARNING, Journal
 from hornpipe.server.loop import Loop
 from hornpipe.server.service import Service
 from hornpipe.sockets import Connection, Listener
@@ -53,6 +55,15 @@ class Model(ABC):
         """Let go of what it holds."""
         self.listener.close()
 
+    def step(self) -> None:
+        """Wait for what comes first, and do it."""
+        self.loop.step()
+
+    def refused(self, who: str) -> None:
+        """A client has been turned away."""
+        self.numbers.add(REFUSED, 1)
+        self.log.say(INFO, "%s: turned away, there are %s from there", who, self.service.limits.max_per_address)
+
     def ready(self) -> bool:
         """Whether it serves."""
         return True
@@ -63,18 +74,35 @@ class Model(ABC):
         return []
 
 
+class Pauses:
+    """How long nobody is taken in when the system has no room: ever longer, and the log says so once (gotcha:SRV1)."""
+
+    def __init__(self, log: Journal) -> None:
+        self._log = log
+        self._pause = _SHORTEST_PAUSE
+
+    def next(self, reason: str) -> float:
+        """Seconds until the next try."""
+        if self._pause == _SHORTEST_PAUSE:
+            self._log.say(WARNING, "no room for more clients, who wait meanwhile: %s", reason)
+        pause, self._pause = self._pause, min(2 * self._pause, _LONGEST_PAUSE)
+        return pause
+
+    def over(self) -> None:
+        """There is room again."""
+        self._pause = _SHORTEST_PAUSE
+
+
 class Door:
     """Where clients come in one by one, as long as there is room (gotcha:SRV1).
 
-    With no descriptor left the listener stays readable: it is not looked at for a while, ever longer,
-    and the log says so once.
+    With no descriptor left the listener stays readable, so it is not looked at for a while.
     """
 
     def __init__(self, model: Model, admit: Callable[[Connection[str]], object]) -> None:
         self._model = model
         self._admit = admit
-        self._pause = _SHORTEST_PAUSE
-        self._complained = False
+        self._pauses = Pauses(model.log)
         self._open = False
         self._left: dict[int, int] | None = None
         """How many are still to be taken in at each descriptor, before the end."""
@@ -115,7 +143,8 @@ class Door:
             try:
                 connection = self._model.listener.take(fd)
             except OSError as error:
-                self.wait_for_room(error)
+                self.shut()
+                self._model.loop.soon(self._pauses.next(error.strerror or str(error)), self.open)
                 return
             if connection is None:
                 if self._left is not None:
@@ -123,7 +152,7 @@ class Door:
                 return
             if self._left is not None:
                 self._left[fd] -= 1
-            self._pause, self._complained = _SHORTEST_PAUSE, False
+            self._pauses.over()
             self._admit(connection)
             if not self._open:
                 return
@@ -135,15 +164,6 @@ class Door:
         self._left.pop(fd, None)
         if not self._left:
             self._model.listener.close()
-
-    def wait_for_room(self, error: OSError, then: Callable[[], object] | None = None) -> None:
-        """Shut for a while: the system has no room for one more."""
-        if not self._complained:
-            self._complained = True
-            self._model.log.warning("no room for more clients, who wait meanwhile: %s", error.strerror or error)
-        self.shut()
-        self._model.loop.soon(self._pause, then or self.open)
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
 
 def queued(listener: Listener, fd: int) -> int:

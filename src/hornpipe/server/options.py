@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 from hornpipe.address import Address
 from hornpipe.command import Command
 from hornpipe.deadline import check_timeout
+from hornpipe.server.journal import Journal
 from hornpipe.sockets import Listener
 
 if TYPE_CHECKING:
@@ -79,8 +80,7 @@ class Settings:
         self.user, self.group = given.get("user"), given.get("group")
         self.tls, self.newline = given.get("tls"), given.get("newline", "\n")
         self.ready = given.get("ready")
-        log = given.get("log")
-        self.log = _default_log() if log is None else log
+        self.log = Journal(given.get("log"))
         self._check_model(given)
         if isinstance(addresses, Listener) and (self.tls is not None or self.newline != "\n"):
             raise ValueError("tls= and newline= are given to listen(), where the listener was made")
@@ -115,9 +115,3 @@ def _parsed(given: Any) -> list[Address]:
     if not found:
         raise ValueError("a server needs an address")
     return found
-
-
-def _default_log() -> logging.Logger:
-    import logging
-
-    return logging.getLogger("hornpipe.server")

@@ -16,9 +16,10 @@ from hornpipe.errors import SpawnError
 from hornpipe.fd import Descriptor, nonblocking, pipe
 from hornpipe.reaper import Child
 from hornpipe.server import counts
-from hornpipe.server.forked import LATE, LOOK_WITHOUT_PIDFD, begin_child, flush
+from hornpipe.server.forked import LATE, flush
+from hornpipe.server.journal import ERROR, WARNING
 from hornpipe.server.loop import Loop
-from hornpipe.server.model import Model, queued
+from hornpipe.server.model import Model, Pauses, queued
 from hornpipe.server.service import Service, address_key
 from hornpipe.sockets import Connection, Listener
 from hornpipe.spawn.recipe import Recipe
@@ -32,8 +33,9 @@ _LIVED = 1.0
 """Seconds after which a worker that dies has not died of its start."""
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 30.0
 """Seconds between tries to replace workers that die at their start."""
-_PAUSES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0)
 _LOOK = 0.25
+_BLIND = 0.05
+"""Seconds between looks at workers that have no pidfd."""
 
 
 class Generation:
@@ -189,7 +191,7 @@ class Preforked(Model):
         if status:
             self._delay = 0.0
         else:
-            self.log.error("worker %d %s%s", child.pid, status, " while it served a client" if busy else "")
+            self.log.say(ERROR, "worker %d %s%s", child.pid, status, " while it served a client" if busy else "")
         if worker.generation is not self._newest or self._stopping:
             if self._again and len(self._generations) == 1:
                 self._again = False
@@ -212,7 +214,7 @@ class Preforked(Model):
         self._waiting = True
         delay, self._delay = self._delay, min(_LONGEST_DELAY, 2 * self._delay or _FIRST_DELAY)
         if delay:
-            self.log.error("workers do not come up (%s); the next try is in %g s", reason, delay)
+            self.log.say(ERROR, "workers do not come up (%s); the next try is in %g s", reason, delay)
         self.loop.soon(delay, self._fill)
 
     def _look(self) -> None:
@@ -223,12 +225,12 @@ class Preforked(Model):
             since = self._slots[worker.slot * _FIELDS + _SINCE]
             if limit is not None and since and time - since > (limit + LATE) * 1e9 and not worker.killed:
                 worker.killed = True
-                self.log.warning("worker %d has not ended its client in time, and is killed", worker.child.pid)
+                self.log.say(WARNING, "worker %d has not ended its client in time, and is killed", worker.child.pid)
                 worker.child.signal(signal.SIGKILL, group=True)
             if worker.child.pidfd < 0 and worker.child.ended():
                 self._ended(worker)
         blind = any(worker.child.pidfd < 0 for worker in self._workers.values())
-        self.loop.soon(LOOK_WITHOUT_PIDFD if blind else _LOOK, self._look)
+        self.loop.soon(_BLIND if blind else _LOOK, self._look)
 
     def stop(self) -> None:
         """Take in who has been waiting, and nobody else."""
@@ -269,7 +271,9 @@ class Preforked(Model):
                 if generation is not worker.generation:
                     generation.close()
             self._told.close()
-            begin_child(self._leave, self._mask)
+            os.setpgid(0, 0)
+            self._leave()
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
             os.write(self._telling.fileno(), worker.slot.to_bytes(2, "little"))
             self._serve(worker.slot * _FIELDS, worker.generation.finishing)
             flush()
@@ -287,7 +291,7 @@ class Preforked(Model):
         left = self._max_requests
         fds = self.listener.descriptors
         wanted = [(fd, wait.READ) for fd in (finishing.fileno(), *fds)]
-        pauses = iter(_PAUSES)
+        pauses = Pauses(self.log)
         while left is None or left > 0:
             ready = wait.until(wanted, NEVER)
             if ready[0][0] == finishing.fileno():
@@ -298,14 +302,11 @@ class Preforked(Model):
                 try:
                     connection = self.listener.take(fd)
                 except OSError as error:
-                    pause = next(pauses, _PAUSES[-1])
-                    if pause == _PAUSES[0]:
-                        self.log.warning("no room for more clients, who wait meanwhile: %s", error.strerror)
-                    wait.one(finishing.fileno(), wait.READ, after(pause))
+                    wait.one(finishing.fileno(), wait.READ, after(pauses.next(error.strerror or str(error))))
                     break
                 if connection is None:
                     continue  # a sibling was quicker
-                pauses = iter(_PAUSES)
+                pauses.over()
                 self._attend(slot, connection)
                 if left is not None:
                     left -= 1
@@ -322,7 +323,7 @@ class Preforked(Model):
             key = self._slots[slot + _KEY] = address_key(connection)
             if sum(self._slots[each + _KEY] == key for each in range(0, _SLOTS * _FIELDS, _FIELDS)) > limit:
                 self._slots[slot + _KEY] = 0
-                self.numbers.add(counts.REFUSED, 1)
+                self.refused(connection.name)
                 connection.close()
                 return
         self.numbers.add(counts.BEGUN, 1)

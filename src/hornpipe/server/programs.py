@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from typing import Any
 
 from hornpipe import reaper, spawn
 from hornpipe.command import Command
 from hornpipe.deadline import NEVER, after, passed, sooner
+from hornpipe.errors import SpawnError
 from hornpipe.fd import Descriptor
 from hornpipe.job import open_redirection
 from hornpipe.reaper import Child
 from hornpipe.server import counts
-from hornpipe.server.forked import AFTER_TERM, Client, Forked
+from hornpipe.server.forked import AFTER_TERM, Forked
+from hornpipe.server.journal import WARNING
 from hornpipe.server.loop import Loop
 from hornpipe.server.service import Service
 from hornpipe.sockets import Connection, Listener
@@ -105,26 +106,39 @@ class Program:
 class Programs(Forked):
     """A program for each client, started by the parent itself: nothing of us is copied for it."""
 
-    def __init__(
-        self, loop: Loop, listener: Listener, service: Service, leave: Callable[[], object], program: Program
-    ) -> None:
-        super().__init__(loop, listener, service, leave)
+    forks = False
+
+    def __init__(self, loop: Loop, listener: Listener, service: Service, program: Program) -> None:
+        super().__init__(loop, listener, service)
         self._program = program
 
-    def _launch(self, connection: Connection[str], child: Child) -> None:
+    def _taken_in(self) -> None:
+        brood = self._brood
+        self._start(self.listener.connection(brood.listener, brood.taken, brood.client_name()))
+
+    def _start(self, connection: Connection[str]) -> None:
+        child = Child()
+        try:
+            self._program.launch(connection, child)
+        except SpawnError as error:
+            # The client has been taken in, and waits here for its program until there is room.
+            self._brood.shut()
+            self.loop.soon(self._pauses.next(str(error)), lambda: self._start(connection))
+            return
         self.service.tell_begin(connection)
-        self._program.launch(connection, child)
+        self._brood.adopt(child.pid, child.detach())
+        connection.leave()
+        self._pauses.over()
+        self._brood.open()
 
-    def _end(self, client: Client) -> None:
-        client.child.signal(signal.SIGTERM, group=True)
-        self.loop.soon(self._program.grace, lambda: client.child.signal(signal.SIGKILL, group=True))
+    def _end(self, place: int, pid: int) -> None:
+        self._brood.kill(place, pid, signal.SIGTERM)
+        self.loop.soon(self._program.grace, lambda: self._brood.kill(place, pid, signal.SIGKILL))
 
-    def _judge(self, client: Client, status: ExitStatus) -> None:
-        if client.expired or status.code in self._program.ok_codes:
-            super()._judge(client, status)
-        else:
+    def _failed(self, pid: int, status: ExitStatus) -> None:
+        if status.code not in self._program.ok_codes:
             self.numbers.add(counts.FAILED, 1)
-            self.log.warning("%s: %r %s", client.name, self._program.recipe.label, status)
+            self.log.say(WARNING, "process %d, %r, %s", pid, self._program.recipe.label, status)
 
 
 def variables(connection: Connection[str]) -> list[bytes]:

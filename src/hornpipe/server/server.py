@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from typing import Any, NoReturn, Self, Unpack
 
 from hornpipe import spawn, wait
@@ -183,6 +182,8 @@ class Server:
         self._settings.max_clients = self._service.limits.max_clients = (
             1 if self._settings.model == "inline" else self._settings.max_clients
         )
+        import threading  # its hooks at a fork cost as much as the fork: who has no threads does without
+
         told, telling = pipe()
         self._done, done = pipe()
         failed: list[BaseException] = []

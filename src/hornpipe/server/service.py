@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hornpipe._native.shared import Numbers
 from hornpipe._native.wait import now
 from hornpipe.deadline import after
 from hornpipe.server import counts
+from hornpipe.server.journal import DEBUG, ERROR, INFO, Journal
 from hornpipe.sockets import Connection
-
-if TYPE_CHECKING:
-    import logging
 
 Handler = Callable[[Connection[str]], object]
 
@@ -39,7 +37,7 @@ class Limits:
 class Service:
     """A handler with its limits, its counts and its log."""
 
-    def __init__(self, handler: Handler, limits: Limits, numbers: Numbers, log: logging.Logger) -> None:
+    def __init__(self, handler: Handler, limits: Limits, numbers: Numbers, log: Journal) -> None:
         self.handler = handler
         self.limits = limits
         self.numbers = numbers
@@ -65,15 +63,15 @@ class Service:
         except ConnectionError as error:
             verdict = "gone"
             self.numbers.add(counts.GONE, 1)
-            self.log.debug("%s has gone: %s", connection.name, error)
+            self.log.say(DEBUG, "%s has gone: %s", connection.name, error)
         except TimeoutError as error:
             verdict = "timed out"
             self.numbers.add(counts.TIMED_OUT, 1)
-            self.log.info("%s was given up: %s", connection.name, error)
-        except Exception:
+            self.log.say(INFO, "%s was given up: %s", connection.name, error)
+        except Exception:  # noqa: BLE001 (whatever it is, it costs this client alone; the log has it all)
             verdict = "failed"
             self.numbers.add(counts.FAILED, 1)
-            self.log.exception("the handler failed for %s", connection.name, extra=_facts(connection, "fail"))
+            self.log.say(ERROR, "the handler failed for %s", connection.name, trace=True, **_facts(connection, "fail"))
         finally:
             # A handler that leaves by sys.exit() or KeyboardInterrupt has closed nothing of ours.
             with contextlib.suppress(OSError):
@@ -87,31 +85,31 @@ class Service:
 
     def tell_begin(self, connection: Connection[str]) -> None:
         """The line for the beginning."""
-        if self.log.isEnabledFor(20):
-            self.log.info("%s: connected", connection.name, extra=_facts(connection, "begin"))
+        if self.log.wants(INFO):
+            self.log.say(INFO, "%s: connected", connection.name, **_facts(connection, "begin"))
 
     def tell_end(self, connection: Connection[Any], verdict: str, begun: int) -> None:
         """The line for the end."""
-        if self.log.isEnabledFor(20):
+        if self.log.wants(INFO):
             duration = (now() - begun) / 1e9
-            self.log.info(
+            received, sent = connection.received, connection.taken
+            self.log.say(
+                INFO,
                 "%s: %s after %.3f s, %d bytes received, %d sent",
                 connection.name,
                 verdict,
                 duration,
-                connection.received,
-                connection.taken,
-                extra={
-                    **_facts(connection, "end"),
-                    "verdict": verdict,
-                    "duration": duration,
-                    "received": connection.received,
-                    "sent": connection.taken,
-                },
+                received,
+                sent,
+                **_facts(connection, "end"),
+                verdict=verdict,
+                duration=duration,
+                received=received,
+                sent=sent,
             )
 
 
-def _facts(connection: Connection[Any], event: str) -> dict[str, object]:
+def _facts(connection: Connection[Any], event: str) -> dict[str, Any]:
     return {"event": event, "peer": str(connection.peer) if connection.peer is not None else None}
 
 

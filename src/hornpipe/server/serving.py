@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 
 from hornpipe import supervision
+from hornpipe._native.wait import in_main_thread
 from hornpipe.daemon import drop_privileges
 from hornpipe.deadline import after, passed
 from hornpipe.server.forked import Forked
@@ -17,7 +17,6 @@ from hornpipe.server.options import Settings
 from hornpipe.server.preforked import Preforked
 from hornpipe.server.programs import Program, Programs
 from hornpipe.server.service import Service
-from hornpipe.server.threaded import Threaded
 from hornpipe.signals import SIG, Signal, Watch
 from hornpipe.sockets import Listener
 
@@ -46,21 +45,18 @@ class Serving:
     def _make_model(self, program: Program | None) -> Model:
         loop, listener, service = self.loop, self._listener, self._service
 
-        def leave() -> None:
-            """A child's first step: what is the parent's."""
-            loop.close()
-            listener.leave()
-
         match self._settings.model:
             case "fork" if program is not None:
-                return Programs(loop, listener, service, leave, program)
+                return Programs(loop, listener, service, program)
             case "fork":
-                return Forked(loop, listener, service, leave)
+                return Forked(loop, listener, service)
             case "prefork":
                 settings = self._settings
                 return Preforked(loop, listener, service, loop.close, settings.workers, settings.max_requests)
-            case "inline" if threading.current_thread() is threading.main_thread():
+            case "inline" if in_main_thread():
                 return Inline(loop, listener, service)
+        from hornpipe.server.threaded import Threaded  # see Server._start_thread
+
         return Threaded(loop, listener, service)
 
     def run(self, ready: Callable[[], object]) -> None:
@@ -69,23 +65,23 @@ class Serving:
             stack.callback(self._model.close)
             stack.callback(self.loop.close)
             drop_privileges("the server", self._settings.user, self._settings.group)
-            if threading.current_thread() is threading.main_thread():
+            if in_main_thread():
                 self._heed_signals(stack)
             stack.callback(self._end_all)
             self._model.begin()
             while not (self._model.ready() or self._stopping):
-                self.loop.step()
+                self._model.step()
             ready()
             supervision.notify(READY=1)
             while not self._model.over():
-                self.loop.step()
+                self._model.step()
 
     def _heed_signals(self, stack: ExitStack) -> None:
         if isinstance(self._model, Inline):
             # The handler has the thread: only a signal's own handler gets through to it.
             stack.enter_context(SIG.local(TERM=self._interrupt_inline, HUP=lambda sig: None))
             return
-        watch = stack.enter_context(Watch("TERM", "INT", "HUP"))
+        watch = stack.enter_context(Watch("TERM", "INT", "HUP", inherit=False))
         self.loop.watch(watch.fileno(), lambda: self._hear(watch))
 
     def _interrupt_inline(self, sig: Signal) -> None:
@@ -135,4 +131,4 @@ class Serving:
         deadline = after(LAST)
         self.loop.at(deadline, lambda: None)
         while not (self._model.over() or passed(deadline)):
-            self.loop.step()
+            self._model.step()

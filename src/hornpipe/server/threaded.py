@@ -9,15 +9,14 @@ from hornpipe._native.wait import now
 from hornpipe.deadline import NEVER, after
 from hornpipe.fd import pipe
 from hornpipe.server import counts
+from hornpipe.server.journal import WARNING
 from hornpipe.server.loop import Loop
-from hornpipe.server.model import Model, queued
+from hornpipe.server.model import Model, Pauses, queued
 from hornpipe.server.service import Service, address_key
 from hornpipe.sockets import Connection, Listener
 
 _SPARE = 8
 """Threads that stay when they have nothing to do."""
-_PAUSES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0)
-"""Seconds for which nobody is taken in when the system has no room."""
 _LATE = 1.0
 """Seconds after its time was over at which a client is cut off whose handler has not seen to it."""
 _AFTER_CUT = 0.2
@@ -42,7 +41,7 @@ class Threaded(Model):
         self._stopping, self._stop = pipe()
         self._left: dict[int, int] | None = None
         self._over = False
-        self._failures = 0
+        self._pauses = Pauses(service.log)
 
     def begin(self) -> None:
         """Serve from now on."""
@@ -77,7 +76,7 @@ class Threaded(Model):
     def _abandon(self) -> None:
         if self._serving:
             names = ", ".join(sorted(connection.name for connection in list(self._serving)))
-            self.log.warning("handlers that cannot be ended are left to themselves: %s", names)
+            self.log.say(WARNING, "handlers that cannot be ended are left to themselves: %s", names)
         self._threads.clear()
         self._over = True
         self.listener.close()
@@ -131,7 +130,7 @@ class Threaded(Model):
                     self._wait_for_room(error)
                     break
                 if connection is not None:
-                    self._failures = 0
+                    self._pauses.over()
                     return connection
 
     def _next_left(self) -> Connection[str] | None:
@@ -147,10 +146,7 @@ class Threaded(Model):
         return None
 
     def _wait_for_room(self, error: OSError) -> None:
-        if not self._failures:
-            self.log.warning("no room for more clients, who wait meanwhile: %s", error.strerror)
-        pause = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
-        self._failures += 1
+        pause = self._pauses.next(error.strerror or str(error))
         wait.one(self._stopping.fileno(), wait.READ, after(pause))
 
     def _begin(self, connection: Connection[str]) -> bool:
@@ -161,7 +157,7 @@ class Threaded(Model):
             if limits.max_per_address is not None:
                 key = address_key(connection)
                 if self._per_address.get(key, 0) >= limits.max_per_address:
-                    self.numbers.add(counts.REFUSED, 1)
+                    self.refused(connection.name)
                     connection.close()
                     return False
                 self._per_address[key] = self._per_address.get(key, 0) + 1
@@ -173,7 +169,7 @@ class Threaded(Model):
                 try:
                     self._hire()
                 except RuntimeError as error:  # can't start new thread: whoever is free next takes over
-                    self.log.warning("no room for more threads: %s", error)
+                    self.log.say(WARNING, "no room for more threads: %s", error)
         return True
 
     def _go_on(self, connection: Connection[str]) -> bool:

@@ -7,15 +7,15 @@ order. As POSIX has it, a handler is not interrupted by its own signal, but by o
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
 import warnings
+from _thread import RLock
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from hornpipe._native import signals as _signals
 from hornpipe._native.timed_call import CLOCK_SIGNAL
+from hornpipe._native.wait import in_main_thread
 from hornpipe.errors import SignalWarning
 from hornpipe.names import signal_name, signal_number
 from hornpipe.signals.arrival import Signal
@@ -77,7 +77,8 @@ _base: dict[int, bytes] = {}
 """What is to be in force on a watched signal once nobody watches it."""
 _watchers: dict[int, int] = {}
 _reported: set[int] = set()
-lock = threading.RLock()
+lock = RLock()
+_signals.guard(lock)
 
 
 def number_of(which: str | int, *, settable: bool = True) -> int:
@@ -101,7 +102,7 @@ def check_catchable(number: int) -> None:
 
 def check_main_thread(what: str) -> None:
     """Python runs handlers in the main thread alone, and changes them only there (gotcha:SIG1)."""
-    if threading.current_thread() is not threading.main_thread():
+    if not in_main_thread():
         raise ValueError(
             f"{what} is for the main thread, where Python runs its handlers; any thread can use watch() instead"
         )
@@ -276,14 +277,6 @@ def _nobody(sig: Signal) -> None:
         sig.send_again()
 
 
-def _forget_in_child() -> None:
-    global lock
-    lock = threading.RLock()
-    _signals.forget()
-    if _deliver is not None:
-        _deliver.forget()
-
-
 def abandon() -> None:
     """In a forked child that starts from the default dispositions: handlers and watches are the parent's."""
     _signals.abandon(_ring)
@@ -292,6 +285,3 @@ def abandon() -> None:
     _reported.clear()
     if _deliver is not None:
         _deliver.abandon()
-
-
-os.register_at_fork(after_in_child=_forget_in_child)

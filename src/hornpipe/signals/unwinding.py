@@ -59,6 +59,7 @@ def unwind(*which: str | int) -> None:
     if not _registered:
         _registered = True
         atexit.register(_end)
+        os.register_at_fork(after_in_child=_not_in_child)
 
 
 def _leave(sig: Signal) -> None:
@@ -80,6 +81,3 @@ def _not_in_child() -> None:
     global _under_way
     _under_way = None
     _signals.die_at_exit(0)
-
-
-os.register_at_fork(after_in_child=_not_in_child)

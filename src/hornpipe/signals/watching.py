@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
+from _thread import RLock
 from typing import Self
 from weakref import WeakSet
 
@@ -24,10 +24,11 @@ class Watch:
     They are taken down the moment they arrive, whatever the main thread is doing. Several watches of
     one signal each get it, and so does a handler in ``SIG``; without a handler nothing else happens
     while it is watched. ``fileno()`` is readable while there is something to ``get``. What nobody has
-    taken when the watch is closed is delivered again, to whatever is in force then.
+    taken when the watch is closed is delivered again, to whatever is in force then. A forked child has a
+    watch of its own in its place, or with ``inherit=False`` none: the signals do nothing there.
     """
 
-    def __init__(self, *which: str | int) -> None:
+    def __init__(self, *which: str | int, inherit: bool = True) -> None:
         numbers = []
         for each in which:
             number = dispositions.number_of(each)
@@ -37,18 +38,21 @@ class Watch:
         if not numbers:
             raise TypeError("watch() takes the signals to watch")
         self._closed = True
+        self._inherit = inherit
         self._reader, self._writer = pipe()
         nonblocking(self._reader.fileno())
         nonblocking(self._writer.fileno())
-        self._lock = threading.RLock()  # a handler may use what it has interrupted
+        self._lock = RLock()  # a handler may use what it has interrupted
         with _signals.Held():
             try:
-                self._ring = _signals.open_ring(self._writer.fileno())
+                self._ring = _signals.open_ring(self._writer.fileno(), not inherit)
             except OSError as error:
                 raise OSError(error.errno, "no more than 64 watches can be open at once; close some") from None
             self._numbers = numbers
             self._closed = False
             _open.add(self)
+            if inherit:
+                _renew_in_children()
             for number in numbers:
                 _signals.route(self._ring, number, True)
                 dispositions.begin_watch(number)
@@ -137,7 +141,7 @@ class Watch:
 
     def _renew_in_child(self) -> None:
         """A pipe of the child's own behind the same numbers: the parent's must not be woken by us."""
-        self._lock = threading.RLock()
+        self._lock = RLock()
         reader, writer = pipe()
         for new, old in ((reader, self._reader), (writer, self._writer)):
             nonblocking(new.fileno())
@@ -179,7 +183,16 @@ def send_back() -> None:
 
 def _renew_in_child() -> None:
     for opened in list(_open):
-        opened._renew_in_child()
+        if opened._inherit:
+            opened._renew_in_child()
 
 
-os.register_at_fork(after_in_child=_renew_in_child)
+_registered = False
+
+
+def _renew_in_children() -> None:
+    """From the first one on: hooks cost a forked child more than the fork."""
+    global _registered
+    if not _registered:
+        _registered = True
+        os.register_at_fork(after_in_child=_renew_in_child)

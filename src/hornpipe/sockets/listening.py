@@ -93,6 +93,8 @@ class Listener:
         for socket, _ in sockets:
             # Who is ready may have gone before we ask, or have been taken in by a sibling.
             socket.calls.setblocking(False)
+            if socket.calls.family != AF_UNIX:
+                socket.calls.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # connections have it from here, on Linux
 
     @property
     def addresses(self) -> list[Address]:
@@ -187,13 +189,13 @@ class Listener:
             if error.errno in _LOST:
                 return None
             raise
+        return self.connection(fd, taken, name)
+
+    def connection(self, fd: int, taken: int, name: Any) -> Connection[str]:
+        """The connection of a client that was accepted at one of its ``descriptors``: its own, and its name."""
+        socket, address = self._sockets[fd]
         ours = Socket(Calls(socket.calls.family, SOCK_STREAM, 0, fileno=taken))
         peer = Address.of(address.scheme, name)
-        if address.scheme == "tcp":
-            try:
-                ours.calls.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-            except OSError:
-                pass  # it has gone already: its reads will say so
         return self._kind(
             ours,
             TEXT,
