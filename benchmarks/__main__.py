@@ -12,6 +12,7 @@ from benchmarks import (
     both_ways,
     capture,
     coprocess,
+    datagrams,
     expecting,
     importing,
     lines,
@@ -22,6 +23,7 @@ from benchmarks import (
     report,
     servers,
     signals,
+    sockets,
     spawning,
     sysv,
 )
@@ -29,7 +31,7 @@ from benchmarks.contest import US, hold
 
 TOPICS = (
     *(spawning, capture, lines, both_ways, pipelines, coprocess, expecting, many_children),
-    *(signals, servers, sysv, importing),
+    *(signals, sockets, datagrams, servers, sysv, importing),
 )
 MEASUREMENTS = {m.name: m for topic in TOPICS for m in topic.MEASUREMENTS}
 PEERS = (US, "duct", "plumbum", "sh", "pexpect", "sysv_ipc")

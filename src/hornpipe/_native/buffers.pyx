@@ -309,26 +309,28 @@ cdef class ReadBuffer:
             return ready
         return self.read_into(fd, size)
 
-    def exchange(self, object line, bint text, int sink, int source, size_t size, long long deadline, bint crlf=False):
+    def exchange(self, object line, int sink, int source, size_t size, long long deadline, bint crlf=False):
         """Writes a line (its newline is added if it lacks one) and reads one: ``(answer, taken)``.
 
-        Both are bytes, or UTF-8 if ``text``; the answer is without LF or CR LF. With ``crlf`` a line of text is sent
-        with that. The answer is None when this cannot be done in one go: the line is long or of the wrong kind, not
+        Both are of the buffer's form; the answer is without LF or CR LF. With ``crlf`` a line of text is sent with
+        that. The answer is None when this cannot be done in one go: the line is long or of the wrong kind, not
         all of it was ``taken``, or the wait ended without a line. What is missing is then for the caller to do.
         """
         cdef char out[LONGEST_QUESTION + 1]
         cdef const char *start
         cdef Py_ssize_t length = 0, count
         cdef short ready
+        cdef bint text = self.form == AS_TEXT
         if text and isinstance(line, str):
             try:
                 start = PyUnicode_AsUTF8AndSize(line, &length)
             except UnicodeEncodeError:
                 return None, 0
-        elif not text and isinstance(line, bytes):
+        elif self.form == AS_BYTES and isinstance(line, bytes):
             start, length = PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line)
         else:
             return None, 0
+        crlf = crlf and text
         if length > LONGEST_QUESTION - crlf:
             return None, 0
         memcpy(out, start, length)

@@ -179,7 +179,7 @@ class Duplex(Handle[Str]):
             # Nearly always the whole of it; what has not been done then is done below.
             answer: Str | None
             to, source = self._writing_to(), self._reading_from()
-            answer, taken = self._buffer.exchange(line, self._codec.native, to, source, _READ, deadline)
+            answer, taken = self._buffer.exchange(line, to, source, _READ, deadline)
             self._taken += taken
             if answer is not None:
                 return answer

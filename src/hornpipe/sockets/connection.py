@@ -172,6 +172,7 @@ class Connection(Stream[Str]):
             other._buffer.end_here()
         self._arrived = []
         self._source = self._sink = None
+        self._plain = False
         self._successor = other
         return other
 
@@ -183,12 +184,15 @@ class Connection(Stream[Str]):
         A text line ends with ``\n``, sent as CR LF or as LF (gotcha:SO3). One that is longer than
         ``line_limit`` raises ``LimitExceeded`` before it is read to its end.
         """
-        if size is None or size < 0:
-            line = self._buffer.next_line()
-            if line is not None:
-                return cast(Str, line)
-        self._begin_to_read(timeout)
-        return self._lenient_line(size)
+        buffer = self._buffer
+        line = buffer.next_line() if size is None or size < 0 else None
+        if line is None:
+            self._begin_to_read(timeout)
+            if not len(buffer) and not buffer.ended:
+                # Where somebody is talked with, the whole line comes at once.
+                self._fill()
+                line = buffer.next_line() if size is None or size < 0 else None
+        return self._lenient_line(size) if line is None else cast(Str, line)
 
     def _lenient_line(self, size: int | None = -1) -> Str:
         line: Any = super().readline(size)
@@ -263,15 +267,14 @@ class Connection(Stream[Str]):
         """
         text: Any = line
         taken = 0
-        if self._plain and self._codec.line_form >= 0 and not (self._pending or self._is_decoding()):
+        fd = self._socket.calls.fileno()
+        if self._plain and not self._pending and self._buffer.form >= 0 <= fd and not self._finished:
             # Nearly always the whole of it; what has not been done then is done below.
-            crlf = self._newline != "\n" and self._codec.is_text
-            answer, taken = self._buffer.exchange(
-                line, self._codec.is_text, self._writing_to(), self._reading_from(), _READ, self._by(timeout), crlf
-            )
+            answer, taken = self._buffer.exchange(line, fd, fd, _READ, self._by(timeout), self._newline != "\n")
             self._taken += taken
             if answer is not None:
                 return cast(Str, answer)
+        self._writing_to()
         self._begin_to_read(timeout)
         newline: Any = self._codec.newline
         encoded = self._codec.encode(self._with_newlines(text if text.endswith(newline) else text + newline))

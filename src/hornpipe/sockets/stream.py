@@ -99,22 +99,28 @@ class Stream(Handle[Str]):
         self._tried = False
 
     def _by(self, timeout: float | None) -> int:
-        own = after(self._timeout if timeout is None else timeout)
+        if timeout is None:
+            timeout = self._timeout
+            if timeout is None:
+                return self._limit
+        own = after(timeout)
         return own if self._limit == NEVER else sooner(own, self._limit)
 
     # --- reading ---
 
     def _reading_from(self) -> int:
-        if self._source is None:
+        fd = self._socket.calls.fileno()
+        if fd < 0 or self._source is None:
             raise ValueError(f"{self._described()} is closed")
-        return super()._reading_from()
+        return fd
 
     def _writing_to(self) -> int:
-        if self._sink is None:
+        fd = self._socket.calls.fileno()
+        if fd < 0 or self._sink is None:
             raise ValueError(f"{self._described()} is closed")
         if self._finished:
             raise ValueError(f"{self._described()} was shut down for writing")
-        return super()._writing_to()
+        return fd
 
     def _fill(self) -> None:
         if self._pending:
@@ -164,9 +170,13 @@ class Stream(Handle[Str]):
         """
         self._writing_to()
         encoded = self._codec.encode(self._with_newlines(data))
+        ends = b"\n" in encoded
         with self._sending:
-            self._pending += encoded
-        if len(self._pending) >= _BLOCK or b"\n" in encoded:
+            sent = self._send_at_once(encoded) if ends and not self._pending and len(encoded) < _BLOCK else 0
+            if sent == len(encoded):
+                return len(data)
+            self._pending += encoded[sent:]
+        if ends or len(self._pending) >= _BLOCK:
             self._push(self._by(timeout))
         return len(data)
 
@@ -209,6 +219,15 @@ class Stream(Handle[Str]):
                 return
             if not bits or passed(self._read_by):
                 self._expired("writing to")
+
+    def _send_at_once(self, data: bytes) -> int:
+        """How much of it goes without having been gathered; whatever is wrong shows when the rest is sent."""
+        try:
+            count = self._socket.calls.send(data, NO_WAIT)
+        except OSError:
+            return 0
+        self._taken += count
+        return count
 
     def _send_some(self) -> bool:
         """One send(2) of what is gathered; whether that was all."""

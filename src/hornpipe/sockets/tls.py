@@ -148,6 +148,9 @@ class TlsConnection(Connection[Str]):
         self.shake(self._read_by)
         super()._push_until_readable()
 
+    def _send_at_once(self, data: bytes) -> int:
+        return 0
+
     def _send_some(self) -> bool:
         # One piece at a time: what is encrypted can no longer be taken back.
         if self._pending and not self._cipher:
