@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 
 from benchmarks.contest import MICROSECONDS, US, Measurement, ahead_of, at_least
 from benchmarks.play import Figures, expect
@@ -54,11 +55,11 @@ def received_by_hornpipe(figures: Figures, size: int) -> None:
         for _ in range(size // BURST):
             for _ in range(BURST):
                 sender.send(DATA)
-            got = 0
-            with figures:
-                while got < BURST:
-                    found = receiver.receive_many(BURST)
-                    got += len(found)
+            got, start = 0, time.perf_counter()
+            while got < BURST:
+                found = receiver.receive_many(BURST)
+                got += len(found)
+            figures.seconds += time.perf_counter() - start
         expect((found[-1].data, found[-1].sender), (DATA, sender.local))
 
 
@@ -69,9 +70,10 @@ def received_by_hand(figures: Figures, size: int) -> None:
         for _ in range(size // BURST):
             for _ in range(BURST):
                 sender.send(DATA)
-            with figures:
-                for _ in range(BURST):
-                    found = receiver.recvfrom(2048)
+            start = time.perf_counter()
+            for _ in range(BURST):
+                found = receiver.recvfrom(2048)
+            figures.seconds += time.perf_counter() - start
         expect(found, (DATA, sender.getsockname()))
 
 
@@ -95,8 +97,9 @@ def sent_by_hornpipe(figures: Figures, size: int) -> None:
 
     with hp.open_datagram(local="udp://127.0.0.1:0") as receiver, hp.open_datagram(receiver.local) as sender:
         for _ in range(size // BURST):
-            with figures:
-                sender.send_many([DATA] * BURST)
+            start = time.perf_counter()
+            sender.send_many([DATA] * BURST)
+            figures.seconds += time.perf_counter() - start
             expect(sum(len(receiver.receive().data) for _ in range(BURST)), BURST * len(DATA))
 
 
@@ -106,9 +109,10 @@ def sent_by_hand(figures: Figures, size: int) -> None:
     to = receiver.getsockname()
     with sender, receiver, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         for _ in range(size // BURST):
-            with figures:
-                for _ in range(BURST):
-                    free.sendto(DATA, to)
+            start = time.perf_counter()
+            for _ in range(BURST):
+                free.sendto(DATA, to)
+            figures.seconds += time.perf_counter() - start
             for _ in range(BURST):
                 receiver.recv(2048)
 

@@ -27,6 +27,7 @@ cdef extern from *:
     #endif
 
     #define BATCH 64
+    #define HEAD 512 /* bytes of each message that lie side by side: small ones stay within the cache */
     #define MOST_SEGMENTS 64      /* UDP_MAX_SEGMENTS of older kernels */
     #define LONGEST_MESSAGE 65507 /* what an IPv4 packet has room for */
     #define CONTROL CMSG_SPACE(sizeof(int))
@@ -73,7 +74,7 @@ cdef extern from *:
         memcpy(CMSG_DATA(asked), &size, sizeof size);
     }
     """
-    enum: HAVE_BATCHES, BATCH, MOST_SEGMENTS, LONGEST_MESSAGE, CONTROL, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_TRUNC
+    enum: HAVE_BATCHES, BATCH, HEAD, MOST_SEGMENTS, LONGEST_MESSAGE, CONTROL, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_TRUNC
     ctypedef unsigned short uint16_t
     struct iovec:
         void *iov_base
@@ -116,7 +117,8 @@ cdef class Inbox:
     cdef iovec *pieces
     cdef sockaddr_storage *names
     cdef char *controls
-    cdef char *data
+    cdef char *starts
+    cdef char *rests
     cdef readonly size_t size
     cdef object kind, address_of
     cdef dict known
@@ -126,16 +128,20 @@ cdef class Inbox:
     def __cinit__(self, size_t size, type kind, address_of):
         cdef Py_ssize_t i
         self.heads = <mmsghdr *>calloc(BATCH, sizeof(mmsghdr))
-        self.pieces = <iovec *>calloc(BATCH, sizeof(iovec))
+        self.pieces = <iovec *>calloc(2 * BATCH, sizeof(iovec))
         self.names = <sockaddr_storage *>calloc(BATCH, sizeof(sockaddr_storage))
         self.controls = <char *>calloc(BATCH, CONTROL)
-        self.data = <char *>malloc(BATCH * size)  # address space only, until something is written there
-        if not (self.heads and self.pieces and self.names and self.controls and self.data):
+        self.starts = <char *>malloc(BATCH * HEAD)
+        self.rests = <char *>malloc(BATCH * size)  # address space only, until something is written there
+        if not (self.heads and self.pieces and self.names and self.controls and self.starts and self.rests):
             raise MemoryError()
         for i in range(BATCH):
-            self.pieces[i].iov_base = self.data + i * size
-            self.heads[i].msg_hdr.msg_iov = &self.pieces[i]
-            self.heads[i].msg_hdr.msg_iovlen = 1
+            self.pieces[2 * i].iov_base = self.starts + i * HEAD
+            self.pieces[2 * i].iov_len = HEAD
+            self.pieces[2 * i + 1].iov_base = self.rests + i * size
+            self.pieces[2 * i + 1].iov_len = size
+            self.heads[i].msg_hdr.msg_iov = &self.pieces[2 * i]
+            self.heads[i].msg_hdr.msg_iovlen = 2
             self.heads[i].msg_hdr.msg_name = &self.names[i]
             self.heads[i].msg_hdr.msg_control = self.controls + i * CONTROL
         self.size = size
@@ -148,7 +154,8 @@ cdef class Inbox:
         free(self.pieces)
         free(self.names)
         free(self.controls)
-        free(self.data)
+        free(self.starts)
+        free(self.rests)
 
     def receive(self, int fd, Py_ssize_t most, size_t longest, peer):
         """What is there, in a list: ``most`` messages, and those that came in one piece with the last of them.
@@ -157,12 +164,10 @@ cdef class Inbox:
         """
         cdef Py_ssize_t i
         cdef int count
-        cdef size_t room = self.size
         cdef list found = []
         if most > BATCH:
             most = BATCH
         for i in range(most):
-            self.pieces[i].iov_len = room
             self.heads[i].msg_hdr.msg_namelen = sizeof(sockaddr_storage)
             self.heads[i].msg_hdr.msg_controllen = CONTROL
         with nogil:
@@ -177,14 +182,14 @@ cdef class Inbox:
 
     cdef int take_out(self, mmsghdr *head, list found, size_t longest, peer) except -1:
         cdef size_t length = head.msg_len, at = 0, piece = size_of_segments(&head.msg_hdr), taken
-        cdef const char *data = <const char *>head.msg_hdr.msg_iov.iov_base
+        cdef const iovec *pieces = head.msg_hdr.msg_iov
         cdef object sender = self.sender_of(&head.msg_hdr, peer)
         if piece == 0:
             piece = length
         while True:
             taken = piece if length - at > piece else length - at
             message = (<PyTypeObject *>self.kind).tp_alloc(<PyTypeObject *>self.kind, 4)
-            give(message, 0, PyBytes_FromStringAndSize(data + at, longest if taken > longest else taken))
+            give(message, 0, joined(pieces, at, longest if taken > longest else taken))
             give(message, 1, sender)
             give(message, 2, taken > longest or (head.msg_hdr.msg_flags & MSG_TRUNC) != 0)
             give(message, 3, ())
@@ -210,6 +215,22 @@ cdef class Inbox:
                 self.known[name] = sender
             self.last_name, self.last_sender = name, sender
         return self.last_sender
+
+
+cdef inline bytes joined(const iovec *pieces, size_t at, size_t size):
+    """The bytes from ``at`` on, which may lie in both pieces."""
+    cdef const char *start = <const char *>pieces[0].iov_base
+    cdef const char *rest = <const char *>pieces[1].iov_base
+    cdef size_t first
+    if at + size <= HEAD:
+        return PyBytes_FromStringAndSize(start + at, size)
+    if at >= HEAD:
+        return PyBytes_FromStringAndSize(rest + at - HEAD, size)
+    first = HEAD - at
+    result = PyBytes_FromStringAndSize(NULL, size)
+    memcpy(PyBytes_AS_STRING(result), start + at, first)
+    memcpy(PyBytes_AS_STRING(result) + first, rest, size - first)
+    return result
 
 
 cdef inline void give(message, Py_ssize_t place, value):
