@@ -5,6 +5,7 @@ away), and then goes through ``timed_call``. What is an error, and what it is ca
 are made from these: they have ``_failed(errno, doing)`` and ``_expired(timeout, doing)``, which give the
 exception, and ``_deadline(timeout)``.
 """
+from cython cimport auto_pickle
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport E2BIG, EAGAIN, ENOMSG, errno
@@ -260,13 +261,18 @@ def remove_queue(int id):
     check(msgctl(id, IPC_RMID, NULL))
 
 
+@auto_pickle(False)
 cdef class Identified:
     """An object of the kernel's: its id and key, whether this one made it, and the process that is to remove it."""
     cdef readonly int id, key
     cdef readonly bint created
     cdef public int _maker
 
+    def __cinit__(self):
+        self.id = -1  # nobody's: 0 would be somebody's
 
+
+@auto_pickle(False)
 cdef class Segment(Identified):
     """shmat(2) for as long as it lives or until it is detached, with the buffer protocol."""
     cdef char *at
@@ -368,6 +374,7 @@ cdef class Segment(Identified):
             shmdt(self.at)
 
 
+@auto_pickle(False)
 cdef class Semaphores(Identified):
     """semop(2) and semctl(2) on one set."""
     cdef Py_ssize_t count
@@ -434,14 +441,15 @@ cdef class Semaphores(Identified):
         """semop(2): all of ``[(index, delta), (index, delta, flags), ...]`` at once, or none of it."""
         cdef sembuf few[2 * FEW]
         cdef sembuf *list = few
-        cdef Py_ssize_t i = 0, count = len(list_of_operations)
+        cdef tuple operations = tuple(list_of_operations)  # nobody makes it longer meanwhile
+        cdef Py_ssize_t i = 0, count = len(operations)
         cdef int flags = c_undo if undo else 0
         if count > FEW:
             list = <sembuf *>malloc(2 * count * sizeof(sembuf))
             if list == NULL:
                 raise MemoryError()
         try:
-            for each in list_of_operations:
+            for each in operations:
                 if len(each) == 2:
                     self.fill(list + i, each[0], each[1], flags)
                 else:
@@ -472,13 +480,14 @@ cdef class Semaphores(Identified):
         cdef unsigned short *values
         cdef semaphore_argument argument
         cdef Py_ssize_t i = 0
-        if len(given) != self.count:
-            raise ValueError(f"{len(given)} values for a set of {self.count}")
+        cdef tuple wanted = tuple(given)  # nobody makes it longer meanwhile
+        if len(wanted) != self.count:
+            raise ValueError(f"{len(wanted)} values for a set of {self.count}")
         values = <unsigned short *>malloc(self.count * sizeof(unsigned short))
         if values == NULL:
             raise MemoryError()
         try:
-            for value in given:
+            for value in wanted:
                 if not 0 <= value <= MOST:
                     raise self._too_high(value)
                 values[i] = value
@@ -516,12 +525,13 @@ cdef class Semaphores(Identified):
         return self.ask(index, GETZCNT if for_zero else GETNCNT)
 
 
+@auto_pickle(False)
 cdef class OneSemaphore:
     """One of a set."""
     cdef readonly Semaphores set
     cdef readonly Py_ssize_t index
 
-    def __init__(self, Semaphores set not None, Py_ssize_t index):
+    def __cinit__(self, Semaphores set not None, Py_ssize_t index):
         self.set, self.index = set, set.place(index)
 
     cdef int move(self, long delta, timeout, bint undo, str doing) except -1:
@@ -581,6 +591,7 @@ cdef class Message:
         return Message, (self.data, self.type, self.truncated)
 
 
+@auto_pickle(False)
 cdef class Queue(Identified):
     """msgsnd(2) and msgrcv(2) on one queue."""
     cdef size_t room  # bytes of a message that receiving is ready for

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 from hornpipe._native import sysv as _sysv
 from hornpipe.deadline import after
@@ -37,10 +37,22 @@ class Lasting(_sysv.Identified):
     __slots__ = ()
     _table: ClassVar[str]
 
+    def __init__(self) -> None:
+        raise TypeError(f"a {type(self).__name__} comes from create(), open(), open_or_create() or from_id()")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copied or sent somewhere else, it is another handle on the same object, and not its maker's.
+        return type(self).from_id, (self.id,)
+
+    @classmethod
+    def from_id(cls, id: int) -> Self:
+        """The object that has this id."""
+        raise NotImplementedError
+
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object = None, error: object = None, trace: object = None) -> None:
         if self._maker == os.getpid():
             self._remove_quietly()
 

@@ -75,6 +75,9 @@ class Semaphore(_sysv.OneSemaphore):
         """How many wait for it to be 0."""
         return self.set._told("waiting_for_zero", lambda: self.set._waiting(self.index, True))
 
+    def __reduce__(self) -> tuple[type[Self], tuple[SemaphoreSet, int]]:
+        return type(self), (self.set, self.index)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.index} of {self.set!r}>"
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from hornpipe._native import sysv as _sysv
 from hornpipe.sysv.failures import failure
 from hornpipe.sysv.lasting import Lasting, Owner, find, find_or_make, make
 from hornpipe.sysv.limits import limit, reached
+
+S = TypeVar("S", bound="SharedMemory")
 
 _PAGE = 4096
 
@@ -169,9 +171,17 @@ class SharedMemory(_sysv.Segment, Lasting):
                 f"{self!r} has views that live (buf, numpy, Cell.view); release them before it is detached"
             )
 
-    def __exit__(self, *error: object) -> None:
-        super().__exit__(*error)
-        self.detach()
+    def __exit__(self, kind: object = None, error: object = None, trace: object = None) -> None:
+        super().__exit__(kind, error, trace)
+        try:
+            self.detach()
+        except BufferError:
+            # An error on its way says more than this; its memory goes with the last view.
+            if error is None:
+                raise
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _attach_again, (type(self), self.id, self.read_only)
 
     def stat(self) -> SegmentStat:
         """What the kernel knows of it."""
@@ -207,6 +217,10 @@ class SharedMemory(_sysv.Segment, Lasting):
 
     def _outside(self, offset: int, size: int) -> Exception:
         return ValueError(f"{size} bytes at offset {offset} are not inside the {self.size} of {self!r}")
+
+
+def _attach_again(kind: type[S], id: int, read_only: bool) -> S:
+    return kind.from_id(id, read_only=read_only)
 
 
 def huge_flags(huge_pages: bool | int) -> int:

@@ -1,0 +1,126 @@
+"""What must not crash, mislead or hit somebody else, however it is asked for."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from hornpipe._native import sysv as native
+from hornpipe.sysv import MessageQueue, Semaphore, SemaphoreSet, SharedMemory
+
+KINDS = [SharedMemory, SemaphoreSet, MessageQueue]
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
+def thing(request):
+    """One of each kind."""
+    made = {
+        SharedMemory: lambda: SharedMemory.create(100),
+        SemaphoreSet: lambda: SemaphoreSet.create([1, 2]),
+        MessageQueue: MessageQueue.create,
+    }[request.param]()
+    with made:
+        yield made
+
+
+class TestHandles:
+    """A handle is on the object that it was made for, or on none."""
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_there_is_none_without_an_object(self, kind):
+        with pytest.raises(TypeError, match=r"comes from create\(\), open\(\)"):
+            kind()
+
+    @pytest.mark.parametrize("kind", [*KINDS, native.Segment, native.Semaphores, native.Queue])
+    def test_one_that_was_never_given_an_object_is_on_none(self, kind):
+        """Its id would be 0 else, which is the first object of the system."""
+        bare = kind.__new__(kind)
+        assert bare.id == -1
+        if kind in KINDS:
+            bare.remove()
+            with pytest.raises(FileNotFoundError):
+                bare.stat()
+
+    def test_a_semaphore_belongs_to_a_set(self):
+        with pytest.raises(TypeError):
+            Semaphore.__new__(Semaphore)
+        with pytest.raises(TypeError):
+            Semaphore(None, 0)
+
+    @pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))])
+    def test_a_copy_is_another_handle_that_removes_nothing(self, thing, make):
+        other = make(thing)
+        assert (other.id, other.created, thing.created) == (thing.id, False, True)
+        if isinstance(thing, SharedMemory):
+            thing.write(b"here")
+            assert other.read(0, 4) == b"here"
+            assert other.address != thing.address
+        if isinstance(thing, SemaphoreSet):
+            other[1].acquire(2, timeout=0)
+            assert thing.values == [1, 0]
+        with other:
+            pass
+        thing.stat()
+
+    def test_a_copy_of_what_is_attached_read_only_is_so_too(self):
+        with SharedMemory.create(1) as shm, SharedMemory.from_id(shm.id, read_only=True) as reader:
+            other = pickle.loads(pickle.dumps(reader))
+            with pytest.raises(TypeError):
+                other.write(b"x")
+
+    def test_a_copy_of_a_semaphore_is_one_of_the_same_set(self):
+        with SemaphoreSet.create([1]) as sems:
+            other = copy.copy(sems[0])
+            assert other.set is sems
+            with other:
+                assert sems[0].value == 0
+
+
+class Short(list):
+    """Says that it is shorter than it is."""
+
+    def __len__(self):
+        return 1
+
+
+class TestLists:
+    """Memory is taken for as many as there are."""
+
+    def test_operations_that_become_more_while_they_are_looked_at(self):
+        class Growing:
+            def __index__(self):
+                operations.extend([(0, 0)] * 5000)
+                return 0
+
+        with SemaphoreSet.create([0]) as sems:
+            operations = [(Growing(), 0), (0, 0)]
+            sems.op(operations, timeout=0)
+
+    def test_more_operations_than_are_said_to_be(self):
+        with SemaphoreSet.create([0]) as sems:
+            sems.op(Short([(0, 0)] * 100), timeout=0)
+
+    def test_more_values_than_are_said_to_be(self):
+        with SemaphoreSet.create([0]) as sems, pytest.raises(ValueError, match="100000 values for a set of 1"):
+            sems.values = Short([1] * 100_000)
+        with pytest.raises(ValueError, match="100000 values for a set of 1"):
+            SemaphoreSet.create(Short([1] * 100_000))
+
+    def test_operations_may_come_one_by_one(self):
+        with SemaphoreSet.create([5, 5]) as sems:
+            sems.op((number, -number - 1) for number in range(2))
+            assert sems.values == [4, 3]
+
+
+def test_an_error_is_not_hidden_by_a_view_that_lives():
+    """gotcha:Y13"""
+    with pytest.raises(KeyError), SharedMemory.create(10) as shm:
+        view = shm.buf
+        raise KeyError("mine")
+    assert view[0] == 0
+    with pytest.raises(BufferError, match="views that live"):
+        shm.detach()
+    view.release()
+    shm.detach()
