@@ -81,3 +81,43 @@ def test_importing_it_starts_no_thread_and_opens_nothing_but_a_pipe() -> None:
     source = "import hornpipe as hp, os, threading; hp.cmd, hp.SIG, hp.connect; print(threading.active_count())"
     ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     assert ran.stdout == "1\n"
+
+
+GOTCHAS = {
+    "SIG": 18,
+    "SP": 11,
+    "P": 10,
+    "C": 4,
+    "T": 5,
+    "R": 8,
+    "TTY": 12,
+    "FI": 6,
+    "DM": 7,
+    "H": 4,
+    "SO": 13,
+    "U": 5,
+    "SRV": 8,
+    "Y": 13,
+    "PR": 7,
+}
+HELD = re.compile(r"^Held by \[`(?P<test>[\w:]+)`\]\(\.\./tests/(?P<file>test_\w+\.py)\)\.$", re.MULTILINE)
+
+
+def docstrings_of(file: Path, test: str) -> str:
+    node: ast.AST = ast.parse(file.read_text())
+    said = ""
+    for name in test.split("::"):
+        node = next(each for each in node.body if getattr(each, "name", "") == name)  # type: ignore[attr-defined]
+        said += f"\n{ast.get_docstring(node)}"  # type: ignore[arg-type]
+    return said
+
+
+def test_every_gotcha_is_told_and_held_by_a_test_that_names_it() -> None:
+    page = (HERE.parent / "docs/why.md").read_text()
+    told = {part.partition(":")[0]: part for part in re.split(r"^### ", page, flags=re.MULTILINE)[1:]}
+    assert set(told) == {f"{area}{number}" for area, last in GOTCHAS.items() for number in range(1, last + 1)}
+    for gotcha, part in told.items():
+        held = HELD.search(part)
+        assert held, f"{gotcha} names no test"
+        named = set(re.findall(r"[A-Z]+\d+", docstrings_of(HERE / held["file"], held["test"])))
+        assert gotcha in named, f"{held['test']} does not name {gotcha}"
