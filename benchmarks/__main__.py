@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--rounds N] [--quick] [--json FILE] [NAME...]`."""
+"""`python -m benchmarks [--rounds N] [--quick] [--json FILE] [--page] [NAME...]`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from benchmarks import (
     lines,
     machine,
     many_children,
+    page,
     pipelines,
     programs,
     report,
@@ -48,6 +49,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, metavar="N", help="how often each is repeated (5; 2 when quick)")
     parser.add_argument("--quick", action="store_true", help="small amounts: a smoke test, no verdict on speed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every single figure there as well")
+    parser.add_argument("--page", action="store_true", help="put plots and tables into docs/performance.md")
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in MEASUREMENTS]:
         parser.error(f"no such measurement: {' '.join(unknown)} (there are: {' '.join(MEASUREMENTS)})")
@@ -64,6 +66,8 @@ def main() -> int:
     for name in options.names or MEASUREMENTS:
         results.append(hold(MEASUREMENTS[name], rounds, noise, quick=options.quick))
         print(report.table(results[-1]), end="\n\n", flush=True)
+        if options.page:
+            page.update(results[-1:], about.replace("\n", "; "))
     seconds = time.monotonic() - started
     print(f"{seconds:.0f} s; noise: {noise}")
     print("medians over the rounds; ratios are the median of the ratios within each round")

@@ -20,7 +20,7 @@ def table(result: Result) -> str:
     lines.append(f"  {'':{width}}" + "".join(f"{head:>11}" for head in heads))
     for name in names:
         cells = [
-            _significant(measurement.unit.show(result.cost(name))),
+            significant(measurement.unit.show(result.cost(name))),
             _times(result.ratio(name, "C")),
             _times(result.ratio(name, measurement.peer)),
             f"{100 * result.spread(name):.0f}%",
@@ -76,5 +76,5 @@ def _times(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.2f}"
 
 
-def _significant(figure: float) -> str:
+def significant(figure: float) -> str:
     return f"{figure:.3g}" if figure < 1000 else f"{figure:.0f}"
