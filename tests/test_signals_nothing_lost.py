@@ -6,6 +6,7 @@ of the standard ones; real-time signals queue in the kernel, and are not lost on
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import signal
@@ -226,6 +227,44 @@ class TestToAHandler:
             with pytest.raises(LookupError):
                 hp.kill("USR1", os.getpid())
             wait_until(lambda: seen == ["USR2"], 1)
+
+    def test_one_that_comes_while_a_call_of_pythons_looks_is_handled_without_another(self):
+        """gotcha:SIG17: read(2) lets Python look once when a signal has ended it, and waits again at once."""
+        reader, writer = pipe()
+        seen: list[hp.Signal] = []
+
+        def handler(sig: hp.Signal) -> None:
+            seen.append(sig)
+            if len(seen) == 1:
+                hp.kill("USR1", os.getpid())  # waits until this one is done; and then nothing else comes
+            else:
+                os.write(writer.fileno(), b"!")
+
+        asleep = 'until read -r line </proc/$PPID/stat && [ -z "${line##*) S *}" ]; do :; done'
+        with reader, writer, hp.SIG.local(USR1=handler), hp.sh(f"{asleep}; kill -USR1 $PPID").start():
+            assert os.read(reader.fileno(), 1) == b"!"
+        assert len(seen) == 2
+
+    def test_what_somebody_sent_is_not_merged_into_events_of_the_kernel(self):
+        """gotcha:SIG2: a crowd of news of a descriptor does not swallow what a person has to say."""
+        late: list[int] = []
+        reader, writer = pipe()
+
+        def crowd(_: hp.Signal) -> None:
+            for _ in range(100):
+                os.write(writer.fileno(), b"!")
+            hp.kill("HUP", os.getpid())
+
+        handlers = hp.SIG.local(HUP=lambda sig: late.append(sig.raw_code), USR2="IGNORE")
+        with handlers, hp.watch("HUP") as signals, reader, writer:
+            fcntl.fcntl(reader.fileno(), fcntl.F_SETOWN, os.getpid())
+            fcntl.fcntl(reader.fileno(), fcntl.F_SETSIG, signal.SIGHUP)
+            fcntl.fcntl(reader.fileno(), fcntl.F_SETFL, os.O_ASYNC)
+            hp.signals.sigaction("USR2", crowd, mask=["HUP"])
+            hp.kill("USR2", os.getpid())
+            wait_until(lambda: 0 in late)
+            unread = [signals.get(timeout=0).raw_code for _ in late]
+            assert unread == late == [1] * 32 + [0]
 
     def test_the_lowest_number_comes_first(self):
         """perlipc:S17: as POSIX has it for real-time signals."""

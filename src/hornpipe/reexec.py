@@ -16,6 +16,7 @@ import io
 import os
 import signal
 import stat
+import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -23,6 +24,7 @@ from typing import Any, NoReturn
 
 from hornpipe import image, reaper, supervision
 from hornpipe._native import signals as _signals
+from hornpipe._native.timed_call import CLOCK_SIGNAL
 from hornpipe.command import Command, cmd
 from hornpipe.deadline import after, check_timeout
 from hornpipe.fd import Descriptor, nonblocking, pipe
@@ -38,9 +40,13 @@ _SHOWN = 2000
 """Bytes of a failed rehearsal's last words that go into the log."""
 _POLLED = range(1, 7)
 """``si_code`` of a signal that a descriptor sent: POLL_IN to POLL_HUP (sigaction(2))."""
+_F_SETOWN_EX, _F_OWNER_TID = 15, 0
+"""fcntl(2); Python does not name them."""
 # Python ignores these two from its start. Made deadly for as much as a microsecond, PIPE would end the
 # process when another thread writes to a client that has gone.
 _PYTHONS_OWN = {signal.SIGPIPE, signal.SIGXFSZ}
+# What ends the program: nobody wants a restart of it then.
+_LEAVING = (KeyboardInterrupt, SystemExit)
 _UNCHANGEABLE = {signal.SIGKILL, signal.SIGSTOP}
 
 
@@ -87,20 +93,7 @@ def on_hup(reload: Callable[[], object]) -> None:
     read again
     >>> hp.SIG["HUP"] = "DEFAULT"
     """
-
-    def read_again(sig: Signal) -> None:
-        _tell_reloading()
-        try:
-            reload()
-        except Unwound:
-            raise
-        except (Exception, SystemExit):  # noqa: BLE001 (whatever it is, service goes on; the log has it all)
-            _log("the configuration stays as it was: reading it again failed", trace=True)
-            supervision.notify(READY=1, STATUS="the configuration stays as it was: reading it again failed")
-        else:
-            supervision.notify(READY=1)
-
-    SIG["HUP"] = read_again
+    SIG["HUP"] = ReadAgain(reload)
     _take_over()
 
 
@@ -122,7 +115,15 @@ def _come_up(telling: int) -> NoReturn:
 
 def _tell_reloading() -> None:
     # The time is what tells the manager which reload a READY belongs to (sd_notify(3)).
-    supervision.notify(RELOADING=1, MONOTONIC_USEC=after(0) // 1000)
+    _tell(RELOADING=1, MONOTONIC_USEC=after(0) // 1000)
+
+
+def _tell(**state: str | int) -> None:
+    """Tell the service manager; that it does not listen is no reason to break off what a handler of HUP interrupted."""
+    try:
+        supervision.notify(**state)
+    except (OSError, ValueError) as error:
+        _log(f"the service manager was not told: {error}")
 
 
 def _log(text: str, trace: bool = False) -> None:
@@ -151,10 +152,11 @@ def _environment(descriptors: dict[str, int], facts: list[str]) -> dict[bytes, b
     return made
 
 
-class Restart:
+class Restart(_signals.Insistent):
     """The handler of HUP."""
 
     def __init__(self, arguments: list[str], check: bool | Command[Any], timeout: float) -> None:
+        super().__init__(_LEAVING)
         self._arguments = arguments
         self._check = check
         self._timeout = timeout
@@ -166,7 +168,7 @@ class Restart:
     def _retire(self) -> None:
         self._owner = 0
 
-    def __call__(self, sig: Signal) -> None:
+    def act(self, sig: Signal) -> None:
         """Somebody wants a restart, or there is news of the rehearsal."""
         # A worker's HUP is its parent's business. Who has been told to end (unwind), or has ended but for what
         # atexit does, is not brought back to life.
@@ -199,7 +201,28 @@ class Restart:
 
     def _stay(self, reason: str) -> None:
         _log(f"not restarted, and going on as before: {reason}")
-        supervision.notify(READY=1, STATUS=f"not restarted: {reason.splitlines()[0]}")
+        _tell(READY=1, STATUS=f"not restarted: {reason.splitlines()[0]}")
+
+
+class ReadAgain(_signals.Insistent):
+    """The handler of HUP that only reads the configuration."""
+
+    def __init__(self, reload: Callable[[], object]) -> None:
+        super().__init__(_LEAVING)
+        self._reload = reload
+
+    def act(self, sig: Signal) -> None:
+        """Do it."""
+        _tell_reloading()
+        try:
+            self._reload()
+        except Unwound:
+            raise
+        except (Exception, SystemExit):  # noqa: BLE001 (whatever it is, service goes on; the log has it all)
+            _log("the configuration stays as it was: reading it again failed", trace=True)
+            _tell(READY=1, STATUS="the configuration stays as it was: reading it again failed")
+        else:
+            _tell(READY=1)
 
 
 class _Rehearsal:
@@ -219,7 +242,9 @@ class _Rehearsal:
             on_failure.callback(self._told.close)
             told = self._told.fileno()
             nonblocking(told)
-            fcntl.fcntl(told, fcntl.F_SETOWN, os.getpid())
+            # To this thread. Of two HUPs for the process the kernel keeps the first while they wait, and with it
+            # what it was about: somebody's wish would vanish in our news.
+            fcntl.fcntl(told, _F_SETOWN_EX, struct.pack("ii", _F_OWNER_TID, _thread.get_native_id()))
             fcntl.fcntl(told, fcntl.F_SETSIG, signal.SIGHUP)
             command = check if not isinstance(check, bool) else _rehearsed(arguments, telling.fileno())
             self._process = command.with_options(
@@ -319,7 +344,8 @@ def _default_dispositions() -> Iterator[None]:
     """Ignored signals would stay so in the new image, and those with handlers would be taken down by us, who go."""
     before = {}
     try:
-        for number in signal.valid_signals() - _PYTHONS_OWN - _UNCHANGEABLE - {signal.SIGHUP}:
+        # Not the clock signal: by the default it ends the process, and a limit may run out at any moment.
+        for number in signal.valid_signals() - _PYTHONS_OWN - _UNCHANGEABLE - {signal.SIGHUP, CLOCK_SIGNAL}:
             kind, raw = _signals.look(number)
             if kind != _signals.DEFAULT:
                 _signals.set_simply(number, False, 0)

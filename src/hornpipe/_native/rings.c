@@ -16,7 +16,7 @@
 #define CAPACITY 4096u /* records; a power of two */
 #define CROWDED (CAPACITY - 1024u) /* from here on signals wait in the kernel: one more may come from each thread */
 #define RELIEVED (CAPACITY / 2)
-#define MOST_OF_ONE 32 /* unread records of one standard signal, of which the kernel would keep one */
+#define MOST_OF_ONE 32 /* unread records of one standard signal and origin, of which the kernel would keep one */
 #define PATIENCE 10000000LL /* nanoseconds */
 #define NUMBERS 65
 #define THREADS 256
@@ -35,7 +35,7 @@ struct ring {
     atomic_size_t head, tail;
     atomic_int wake_fd, told, in_use, ours_alone;
     atomic_llong told_when;
-    atomic_int unread[NUMBERS];
+    atomic_int unread[2][NUMBERS]; /* [1]: of events, into which what somebody sent is not merged */
 };
 
 static struct ring rings[RING_COUNT];
@@ -168,16 +168,16 @@ static void take_down(int number, siginfo_t *info, void *context) {
     record_of(number, info, &record);
     atomic_fetch_add(&recorded[number], 1);
 
-    int crowded = 0, interrupt = 0, queued = number >= SIGRTMIN;
+    int crowded = 0, interrupt = 0, queued = number >= SIGRTMIN, event = is_event(record.code);
     uint64_t left = atomic_load(&routes[number]);
     while (left) {
         int bit = __builtin_ctzll(left);
         struct ring *ring = &rings[bit];
         left &= left - 1;
-        if (!queued && atomic_load(&ring->unread[number]) >= MOST_OF_ONE) {
+        if (!queued && atomic_load(&ring->unread[event][number]) >= MOST_OF_ONE) {
             atomic_fetch_add(&merged[number], 1);
         } else if (push(ring, &record)) {
-            atomic_fetch_add(&ring->unread[number], 1);
+            atomic_fetch_add(&ring->unread[event][number], 1);
             crowded |= queued && atomic_load(&ring->head) - atomic_load(&ring->tail) >= CROWDED;
         } else {
             /* More threads than the margin has room for got it at once: back into the kernel with it,
@@ -316,7 +316,7 @@ int ring_take(int number, struct signal_record *record) {
             }
         }
     }
-    atomic_fetch_sub(&ring->unread[record->number], 1);
+    atomic_fetch_sub(&ring->unread[is_event(record->code)][record->number], 1);
     if (atomic_load(&anybody_throttled) && ring_length(number) <= RELIEVED)
         relieve();
     return 1;

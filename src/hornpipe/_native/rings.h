@@ -21,6 +21,9 @@ struct signal_record {
     long long when; /* CLOCK_MONOTONIC, nanoseconds */
 };
 
+/* Whether something happened, to a child or a descriptor; otherwise somebody sent it, or a terminal hung up. */
+static inline int is_event(int code) { return code > 0 && code != SI_KERNEL; }
+
 /* What a signal does by itself while the interpreter may be stuck (perlipc:S21). */
 enum action_kind { ACTION_NONE = 0, ACTION_EXIT, ACTION_WRITE, ACTION_KILL_GROUP };
 #define ACTION_COUNT 4

@@ -9,7 +9,7 @@ from posix.types cimport pid_t, uid_t
 
 from posix import register_at_fork
 
-from hornpipe._native.timed_call cimport use_clock_hook
+from hornpipe._native.timed_call cimport end_calls_until_told, use_clock_hook
 
 cdef extern from "rings.h" nogil:
     struct signal_record:
@@ -36,6 +36,7 @@ cdef extern from "rings.h" nogil:
     int ring_take(int, signal_record *)
     void ring_rearm(int)
     size_t ring_length(int)
+    int is_event(int)
     int rings_install(int, int)
     void rings_merge(int)
     int rings_installed(int)
@@ -167,8 +168,10 @@ cdef extern from *:
 cdef extern from "<unistd.h>" nogil:
     ssize_t read(int, void *, size_t)
     ssize_t write(int, const void *, size_t)
+    pid_t getpid()
 
 cdef extern from "<signal.h>" nogil:
+    int kill(pid_t, int)
     int c_sigaction "sigaction"(int, const sigaction_t *, sigaction_t *)
 
 cdef extern from "Python.h":
@@ -449,7 +452,8 @@ cdef class Delivery:
     cdef uint64_t busy
     cdef dict armed
     cdef object nobody, kind, late
-    cdef int held[65]
+    cdef int held[2][65]
+    cdef bint nudging
 
     def __init__(self, int ring, dict armed, type kind, nobody):
         """``armed``: number to (handler, mask of the numbers that wait meanwhile, ...); ``nobody`` gets the rest."""
@@ -471,11 +475,12 @@ cdef class Delivery:
         cdef Record arrived
         cdef Py_ssize_t place
         cdef int number
+        cdef int event
         for place in range(len(self.late)):
             arrived = <Record>self.late[place]
             if not self.waits(arrived.record.number):
                 del self.late[place]
-                self.held[arrived.record.number] -= 1
+                self.held[is_event(arrived.record.code)][arrived.record.number] -= 1
                 return arrived
         while len(self.late) < MOST_LATE:
             # Made first: making it may set off the garbage collector, and so any code, and so us again.
@@ -485,11 +490,12 @@ cdef class Delivery:
             number = arrived.record.number
             if not self.waits(number):
                 return arrived
-            if number < first_queued() and self.held[number] >= MOST_LATE_OF_ONE:
+            event = is_event(arrived.record.code)
+            if number < first_queued() and self.held[event][number] >= MOST_LATE_OF_ONE:
                 rings_merge(number)
             else:
                 self.late.append(arrived)
-                self.held[number] += 1
+                self.held[event][number] += 1
         return None
 
     cdef bint more(self):
@@ -509,6 +515,9 @@ cdef class Delivery:
             if number not in self.armed and PyDict_Next(self.armed, &place, &any, NULL):
                 number = <object>any
             PyErr_SetInterruptEx(number)
+            # We may have been called from within accept(2) or read(2), where Python looks once and waits again.
+            end_calls_until_told(True)
+            self.nudging = True
         return 0
 
     def __call__(self, number=0, frame=None):
@@ -518,6 +527,9 @@ cdef class Delivery:
         cdef int last = 0
         if holding:
             return
+        if self.nudging:
+            self.nudging = False
+            end_calls_until_told(False)
         # What comes meanwhile is for the next call: in a storm the program must get a word in.
         cdef Py_ssize_t left = len(self.late) + ring_length(self.ring)
         ring_rearm(self.ring)
@@ -551,6 +563,26 @@ cdef class Delivery:
     def abandon(self):
         """In one that does not return into the handlers under way: none of them holds anything back."""
         self.busy = 0
+
+
+cdef class Insistent:
+    """A handler that sends itself its signal again when something else than ``gives_up`` comes out of it.
+
+    Another signal's handler has raised in the middle of it then, or the time of an alarm() was over, and
+    what it was to do is not done. Native, since that happens before its first instruction as well.
+    """
+    cdef tuple gives_up
+
+    def __init__(self, tuple gives_up not None):
+        self.gives_up = gives_up
+
+    def __call__(self, Record sig not None):
+        try:
+            self.act(sig)
+        except BaseException as error:
+            if not isinstance(error, self.gives_up):
+                kill(getpid(), sig.record.number)
+            raise
 
 
 def signal_descriptor(int number):

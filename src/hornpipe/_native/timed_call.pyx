@@ -105,6 +105,23 @@ cdef extern from *:
         timer_settime(clock, 0, &when, NULL);
     }
 
+    /* CPython's own calls look for handlers once when a signal has ended them, and then wait again at once.
+     * What could not be handed out in that look would wait for the next signal: this is the next one. */
+    static timer_t nudging;
+    static pid_t nudged; /* whose timer it is: a fork does not inherit it */
+    static void nudge(int on) {
+        struct itimerspec when = {{0, 5000000}, {0, 1000000}}, never = {{0, 0}, {0, 0}};
+        if (nudged != getpid()) {
+            if (!on)
+                return;
+            hold_clock_signal();
+            if (make_clock(&nudging, WAITING) < 0)
+                return; /* too many timers: they wait, and are not lost */
+            nudged = getpid();
+        }
+        timer_settime(nudging, 0, on ? &when : &never, NULL);
+    }
+
     static void stop_clock(timer_t clock, const sigset_t *before) {
         int error = errno;
         timer_delete(clock);
@@ -176,6 +193,7 @@ cdef extern from *:
     int start_clock(timer_t *, sigset_t *)
     void set_clock(timer_t, long long) nogil
     void set_alarm(timer_t, long long)
+    void nudge(int)
     void stop_clock(timer_t, const sigset_t *)
     long do_open(void *) nogil
     long do_renew(void *) nogil
@@ -196,6 +214,11 @@ cdef void use_clock_hook(void (*hook)(void *) noexcept) noexcept:
     global clock_hook
     clock_hook = hook
     hold_clock_signal()
+
+
+cdef void end_calls_until_told(bint on) noexcept:
+    """From 1 ms from now on, end what this thread waits in, for Python to look for signals; or not any more."""
+    nudge(on)
 
 
 cdef long timed(long (*call)(void *) noexcept nogil, void *arguments, long long deadline) except? -3:
