@@ -108,6 +108,13 @@ class TestLists:
         with pytest.raises(ValueError, match="100000 values for a set of 1"):
             SemaphoreSet.create(Short([1] * 100_000))
 
+    @pytest.mark.parametrize("operation", [(), (0,), [0], (0, 1, 0, 0), 5, None, "x", "xyz"])
+    def test_what_is_no_operation(self, operation):
+        with SemaphoreSet.create([0]) as sems:
+            with pytest.raises((ValueError, TypeError)):
+                sems.op([(0, 1), operation])
+            assert sems.values == [0]
+
     def test_operations_may_come_one_by_one(self):
         with SemaphoreSet.create([5, 5]) as sems:
             sems.op((number, -number - 1) for number in range(2))

@@ -450,10 +450,13 @@ cdef class Semaphores(Identified):
                 raise MemoryError()
         try:
             for each in operations:
+                # Unpacked, which counts: an index would not be checked here.
                 if len(each) == 2:
-                    self.fill(list + i, each[0], each[1], flags)
+                    index, delta = each
+                    more = 0
                 else:
-                    self.fill(list + i, each[0], each[1], flags | <int>each[2])
+                    index, delta, more = each
+                self.fill(list + i, index, delta, flags | <int>more)
                 i += 1
             if i == 0:
                 raise ValueError("no operation was given")
