@@ -11,10 +11,11 @@ import ast
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import hornpipe
-from hornpipe import signals, sysv
+from hornpipe import expect, signals, sysv
+from hornpipe.expect import fdpexpect, popen_spawn, pxssh, replwrap, socket_pexpect
 
 PACKAGE = Path(hornpipe.__file__).parent
 SINKS = {"one", "until", "fill", "child", "suspend"}
@@ -24,7 +25,11 @@ NATIVE_SINKS |= {f"OneSemaphore.{name}" for name in ("acquire", "wait_for_zero",
 # What native code calls back, which no source here shows.
 NATIVE_CALLS = {"LineReader.__next__": ["Lines._refill", "Lines._at_end"]}
 # Waits that are bounded whatever is asked for, and so are no calls that a signal could be late for.
-BOUNDED = {"Child._recover": "50 ms, for a status that somebody else has taken"}
+BOUNDED = {
+    "Child._recover": "50 ms, for a status that somebody else has taken",
+    "spawn.take_raw": "it takes what is there",
+    "hornpipe.expect.replwrap:zsh": "as bash, with a program that need not be here",
+}
 PASSING_ON = {"list", "tuple", "sorted", "reversed", "enumerate", "zip", "dict", "set", "iter", "next", "cast", "min"}
 
 Types = frozenset[str]
@@ -286,12 +291,15 @@ def whole_package() -> Package:
     return Package(sources)
 
 
+FACES: list[tuple[Any, list[str]]] = [(module, module.__all__) for module in (hornpipe, signals, sysv, expect)]
+FACES += [(fdpexpect, ["fdspawn"]), (popen_spawn, ["PopenSpawn"]), (socket_pexpect, ["SocketSpawn"])]
+FACES += [(replwrap, ["REPLWrapper", "bash", "python", "zsh"]), (pxssh, ["pxssh"])]
 DUNDERS = {"__enter__", "__exit__", "__iter__", "__next__", "__getitem__", "__setitem__", "__or__", "__contains__"}
 
 
 def public(package: Package) -> Iterator[tuple[str, str]]:
     """Everything a user can call, by the name it is told under: that name, and that of the function behind it."""
-    for module, names in ((hornpipe, hornpipe.__all__), (signals, signals.__all__), (sysv, sysv.__all__)):
+    for module, names in FACES:
         for name in names:
             value = getattr(module, name)
             kind = value if inspect.isclass(value) else type(value)
@@ -316,7 +324,7 @@ def names_in_the_tables() -> set[str]:
     tables = [
         node.value
         for node in tree.body
-        if isinstance(node, ast.AnnAssign) and set(words(node.target)) & {"PROCESSES", "STREAMS"}
+        if isinstance(node, ast.AnnAssign) and set(words(node.target)) & {"PROCESSES", "STREAMS", "TERMINALS"}
     ]
     return {
         name for table in tables if isinstance(table, ast.Dict) for key in table.keys for name in ast.literal_eval(key)

@@ -21,7 +21,9 @@ from typing import Any
 import pytest
 
 import hornpipe as hp
+import hornpipe.expect as pexpect
 from hornpipe._native.sysv import IPC_CREAT, get_set
+from hornpipe.expect import popen_spawn, pxssh, replwrap
 from hornpipe.fd import pipe
 from hornpipe.handle import Handle
 from hornpipe.lines import BYTES
@@ -262,6 +264,163 @@ def a_queue(call: Callable[[Any], object], after: Callable[[Any], object], full:
         yield lambda: (lambda: call(queue), lambda: after(queue), 0.0003)
 
 
+def a_child(program: str, *words: str, wait_for: str = "") -> pexpect.spawn:
+    child = pexpect.spawn(program, list(words), echo=False, timeout=60)
+    child.delayafterclose = child.delayafterterminate = 60
+    if wait_for:
+        child.expect_exact(wait_for)
+    return child
+
+
+@contextmanager
+def a_terminal(call: Callable[[Any], object]) -> Iterator[Callable[[], Shot]]:
+    """cat on a terminal, and a line for it."""
+    with a_child("cat") as child:
+        yield lambda: (lambda: call(child), lambda: os.write(child.child_fd, b"line\n"), 0.0004)
+
+
+@contextmanager
+def a_stopped_reader(call: Callable[[Any], object], full: bool = False) -> Iterator[Callable[[], Shot]]:
+    """One that takes nothing until it goes on."""
+
+    def arm() -> Shot:
+        child = a_child("sh", "-c", "echo ready; exec cat", wait_for="ready\r\n")
+        child.kill(signal.SIGSTOP)
+        wait_until(lambda: "T" in state(child.pid or 0))
+        if full:
+            fill(child.child_fd)
+
+        def shot() -> None:
+            with child:
+                call(child)
+                child.kill(signal.SIGKILL)
+
+        return shot, lambda: child.kill(signal.SIGCONT), 0.0004
+
+    yield arm
+
+
+def state(pid: int) -> str:
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0]
+
+
+@contextmanager
+def an_echo() -> Iterator[Callable[[], Shot]]:
+    with a_child("cat") as child:
+
+        def arm() -> Shot:
+            child.setecho(True)
+            return lambda: child.waitnoecho(), lambda: child.setecho(False), 0.0004
+
+        yield arm
+
+
+STUBBORN = "trap '' HUP INT TERM; echo ready; exec sleep 60"
+
+
+@contextmanager
+def a_stubborn_child(
+    call: Callable[[Any], object], kind: Callable[[], Any] | None = None
+) -> Iterator[Callable[[], Shot]]:
+    """One that goes by KILL only."""
+
+    def arm() -> Shot:
+        made = a_child("sh", "-c", STUBBORN, wait_for="ready") if kind is None else kind()
+        child = getattr(made, "child", made)
+
+        def shot() -> None:
+            call(made)
+            child.close()
+
+        return shot, lambda: os.kill(child.pid, signal.SIGKILL), 0.0005
+
+    yield arm
+
+
+def on_pipes() -> Any:
+    child = popen_spawn.PopenSpawn(["sh", "-c", STUBBORN], timeout=60)
+    child.delayafterclose = 60
+    child.expect_exact("ready")
+    return child
+
+
+@contextmanager
+def an_interaction() -> Iterator[Callable[[], Shot]]:
+    """With a keyboard that has an end, and a screen that nobody watches."""
+    with a_child("cat") as child, open(os.devnull, "wb") as screen:
+        child.STDOUT_FILENO = screen.fileno()
+        child.stdout = open(screen.fileno(), "w", closefd=False)  # noqa: SIM115  nothing is in it
+
+        def arm() -> Shot:
+            keyboard, typist = pipe()
+            child.STDIN_FILENO = keyboard.fileno()
+
+            def shot() -> None:
+                with keyboard:
+                    child.interact()
+
+            return shot, typist.close, 0.001
+
+        yield arm
+        child.stdout.close()
+
+
+@contextmanager
+def a_run(run: Callable[..., Any]) -> Iterator[Callable[[], Shot]]:
+    def arm() -> Shot:
+        gate, opener = pipe()
+
+        def shot() -> None:
+            with gate:
+                run(f"cat /proc/{os.getpid()}/fd/{gate.fileno()}", timeout=60)
+
+        return shot, opener.close, 0.004
+
+    yield arm
+
+
+@contextmanager
+def an_interpreter(start: Callable[[], Any]) -> Iterator[Callable[[], Shot]]:
+    yield lambda: (lambda: start().child.close(), lambda: None, 0.02)
+
+
+@contextmanager
+def a_shell(call: Callable[[Any], object]) -> Iterator[Callable[[], Shot]]:
+    """That reads a line when it is asked to."""
+    with replwrap.bash() as shell:
+        yield lambda: (lambda: call(shell), lambda: os.write(shell.child.child_fd, b"line\n"), 0.0006)
+
+
+def log_in() -> Any:
+    far = pxssh.pxssh(timeout=60, ignore_sighup=False, encoding="utf-8", env={**os.environ, "PS1": "$ "})
+    # What ssh would make of these words is no matter to a shell that reads its commands.
+    far.login("host", "me", sync_multiplier=0.2, check_local_ip=True, quiet=False, cmd="sh -i -s")
+    return far
+
+
+@contextmanager
+def a_log_in() -> Iterator[Callable[[], Shot]]:
+    yield lambda: (lambda: log_in().close(), lambda: None, 0.06)
+
+
+@contextmanager
+def a_far_shell(call: Callable[[Any], object]) -> Iterator[Callable[[], Shot]]:
+    """That waits for a line before it does as it is told."""
+    with log_in() as far:
+
+        def shot() -> None:
+            far.sendline("read line")
+            call(far)
+
+        yield lambda: (shot, lambda: os.write(far.child_fd, b":\n"), 0.0004)
+
+
+@contextmanager
+def a_log_out() -> Iterator[Callable[[], Shot]]:
+    yield lambda: (log_in().logout, lambda: None, 0.001)
+
+
 PROCESSES: dict[tuple[str, ...], Callable[[], Scenario]] = {
     ("Runnable.run", "Job.start", "Job.complete", "Process.wait_until"): partial(a_command, cat, "run"),
     ("Runnable.read",): partial(a_command, cat, "read"),
@@ -322,7 +481,46 @@ STREAMS: dict[tuple[str, ...], Callable[[], Scenario]] = {
     ("Queue.send",): partial(a_queue, lambda queue: queue.send(b"2"), lambda queue: queue.receive(), True),
     ("Queue.receive",): partial(a_queue, lambda queue: queue.receive(), lambda queue: queue.send(b"1"), False),
 }
-SHOTS = IN_ALL // (2 * len(PROCESSES) + len(STREAMS))
+MUCH = b"line\n" * 6_000
+TERMINALS: dict[tuple[str, ...], Callable[[], Scenario]] = {
+    ("SpawnBase.expect", "SpawnBase.expect_list", "SpawnBase.expect_loop"): partial(
+        a_terminal, lambda child: child.expect("li(n)e\r\n")
+    ),
+    ("SpawnBase.expect_exact",): partial(a_terminal, lambda child: child.expect_exact("line\r\n")),
+    ("SpawnBase.read",): partial(a_terminal, lambda child: child.read(6)),
+    ("SpawnBase.readline",): partial(a_terminal, lambda child: child.readline()),
+    ("SpawnBase.read_nonblocking",): partial(a_terminal, lambda child: child.read_nonblocking(100)),
+    ("SpawnBase.send",): partial(a_stopped_reader, lambda child: child.send(MUCH)),
+    ("SpawnBase.sendline",): partial(a_stopped_reader, lambda child: child.sendline(MUCH)),
+    ("SpawnBase.write", "SpawnBase.writelines"): partial(a_stopped_reader, lambda child: child.writelines([MUCH])),
+    ("spawn.type_raw",): partial(a_stopped_reader, lambda child: child.type_raw(MUCH)),
+    ("spawn.sendcontrol",): partial(a_stopped_reader, lambda child: child.sendcontrol("a"), True),
+    ("spawn.sendeof",): partial(a_stopped_reader, lambda child: child.sendeof(), True),
+    ("spawn.sendintr",): partial(a_stopped_reader, lambda child: child.sendintr(), True),
+    ("spawn.waitnoecho",): an_echo,
+    ("spawn.wait", "spawn.wait_for_end"): partial(a_stubborn_child, lambda child: child.wait()),
+    ("spawn.terminate",): partial(a_stubborn_child, lambda child: child.terminate()),
+    ("spawn.close",): partial(a_stubborn_child, lambda child: child.close()),
+    ("SpawnBase.__exit__",): partial(a_stubborn_child, leave),
+    ("PopenSpawn.close",): partial(a_stubborn_child, lambda child: child.close(), on_pipes),
+    ("PopenSpawn.wait",): partial(a_stubborn_child, lambda child: child.wait(), on_pipes),
+    ("spawn.interact",): an_interaction,
+    ("run",): partial(a_run, pexpect.run),
+    ("runu",): partial(a_run, pexpect.runu),
+    ("bash", "REPLWrapper.set_prompt"): partial(an_interpreter, replwrap.bash),
+    ("python",): partial(an_interpreter, replwrap.python),
+    ("REPLWrapper.run_command",): partial(a_shell, lambda shell: shell.run_command("read line")),
+    ("REPLWrapper.__exit__",): partial(
+        a_stubborn_child,
+        leave,
+        lambda: replwrap.REPLWrapper(a_child("sh", "-c", STUBBORN), b"ready", None),
+    ),
+    ("pxssh.login", "pxssh.sync_original_prompt"): a_log_in,
+    ("pxssh.set_unique_prompt",): partial(a_far_shell, lambda far: far.set_unique_prompt()),
+    ("pxssh.prompt",): partial(a_far_shell, lambda far: far.prompt()),
+    ("pxssh.logout",): a_log_out,
+}
+SHOTS = IN_ALL // (2 * len(PROCESSES) + len(STREAMS) + len(TERMINALS))
 
 
 def without_processor() -> float:
@@ -371,6 +569,13 @@ def test_a_signal_during_a_process(names, mechanism):
     """perlipc:S13, gotcha:SIG11, SIG17"""
     with without_pidfd() if mechanism == "no pidfd" else contextlib.nullcontext():
         shoot(PROCESSES[names], SHOTS, visible(names))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("names", TERMINALS, ids=" ".join)
+def test_a_signal_while_expecting(names):
+    """perlipc:S13, gotcha:SIG17, TTY7"""
+    shoot(TERMINALS[names], SHOTS, visible(names))
 
 
 @pytest.mark.soak

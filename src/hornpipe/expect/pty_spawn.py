@@ -253,7 +253,7 @@ class spawn(SpawnBase):
         self.child_fd = -1
         if terminal is not None:
             terminal.close()
-        if not self._end(force, self.delayafterclose):
+        if not self._see_off(force, self.delayafterclose):
             raise ExceptionPexpect("Could not terminate the child.")
 
     def terminate(self, force: bool = False) -> bool:
@@ -262,9 +262,9 @@ class spawn(SpawnBase):
             return True
         assert self._process is not None
         self._process.kill("HUP")
-        return self._end(force, self.delayafterterminate)
+        return self._see_off(force, self.delayafterterminate)
 
-    def _end(self, force: bool, patience: float | None) -> bool:
+    def _see_off(self, force: bool, patience: float | None) -> bool:
         """It has been told by HUP: see to it that it goes, each time with so much patience."""
         if self._process is None or not self.isalive():
             return True
