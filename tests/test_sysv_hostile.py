@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 
 import pytest
 
+import hornpipe as hp
 from hornpipe._native import sysv as native
 from hornpipe.sysv import MessageQueue, Semaphore, SemaphoreSet, SharedMemory
 
+KEY = hp.sysv.key_for(f"hornpipe test of hostility {os.getpid()}")
 KINDS = [SharedMemory, SemaphoreSet, MessageQueue]
 
 
@@ -131,3 +134,48 @@ def test_an_error_is_not_hidden_by_a_view_that_lives():
         shm.detach()
     view.release()
     shm.detach()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="being somebody else needs root")
+class TestSomebodyElse:
+    """gotcha:Y13"""
+
+    @staticmethod
+    def as_nobody(work):
+        def there():
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            return work()
+
+        return hp.fn(there).with_options(timeout=30).call()
+
+    def test_who_may_only_send_sends(self):
+        """gotcha:Y13"""
+
+        def send():
+            queue = MessageQueue.from_id(ours.id)
+            queue.send(b"please")
+            assert queue.key == MessageQueue.open(KEY).key == KEY
+            with pytest.raises(PermissionError, match="belongs to root .* with mode 0622, and we are nobody"):
+                queue.receive(timeout=0)
+
+        with MessageQueue.create(KEY, mode=0o622) as ours:
+            self.as_nobody(send)
+            assert ours.receive(timeout=0).data == b"please"
+
+    def test_who_may_only_operate_operates(self):
+        """gotcha:Y13"""
+
+        def operate():
+            for sems in (SemaphoreSet.from_id(ours.id), SemaphoreSet.open(KEY)):
+                assert (len(sems), sems.key) == (2, KEY)
+                sems.op([(0, -1), (1, +1)], timeout=0)
+                with pytest.raises(TimeoutError):
+                    sems[0].acquire(5, timeout=0)
+                with pytest.raises(PermissionError, match="with mode 0622"):
+                    sems[0].value  # noqa: B018
+
+        with SemaphoreSet.create([2, 0], KEY, mode=0o622) as ours:
+            self.as_nobody(operate)
+            assert ours.values == [0, 2]

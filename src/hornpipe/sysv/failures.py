@@ -35,7 +35,7 @@ def failure(table: str, error: int, doing: str, *, id: int | None = None, key: i
         return PermissionError(error, f"{doing}: {what} {_owned(table, id, key)}")
     if error == errno.ENOSYS:
         return OSError(error, f"{doing}: this kernel, or the sandbox we are in, has no System V IPC")
-    if error == errno.ENOENT or (error == errno.EINVAL and id is not None and not _row(table, id, key)):
+    if error == errno.ENOENT or (error == errno.EINVAL and id is not None and not row_of(table, id, key)):
         return FileNotFoundError(errno.ENOENT, f"{doing}: there is no {what} in this IPC namespace")
     if error == errno.EEXIST:
         return FileExistsError(error, f"{doing}: there is a {what} already; open() or open_or_create() takes it")
@@ -49,7 +49,8 @@ def not_created(table: str, error: int, key: int, wanted: int) -> OSError:
     return failure(table, error, "create", key=key)
 
 
-def _row(table: str, id: int | None, key: int) -> dict[str, int] | None:
+def row_of(table: str, id: int | None, key: int = 0) -> dict[str, int] | None:
+    """What /proc tells of an object by its id, or else its key; of those too that we may not look into."""
     for row in table_rows(table):
         if row[_IDS[table]] == id if id is not None else row["key"] == key:
             return row
@@ -57,7 +58,7 @@ def _row(table: str, id: int | None, key: int) -> dict[str, int] | None:
 
 
 def _owned(table: str, id: int | None, key: int) -> str:
-    row = _row(table, id, key)
+    row = row_of(table, id, key)
     if row is None:
         return "is not ours"
     creator = "" if row["cuid"] == row["uid"] else f" (made by {_user(row['cuid'])})"

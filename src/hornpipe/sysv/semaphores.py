@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 from hornpipe import wait
 from hornpipe._native import sysv as _sysv
 from hornpipe.deadline import after, passed, sooner
-from hornpipe.sysv.failures import failure
+from hornpipe.sysv.failures import failure, row_of
 from hornpipe.sysv.lasting import Lasting, Owner, find, make
 from hornpipe.sysv.limits import SEMVMX, limit, reached
 
@@ -131,7 +131,8 @@ class SemaphoreSet(_sysv.Semaphores, Lasting):
 
         It may be one that its maker has not given its values yet: ``open_or_create`` waits for them.
         """
-        return cls._found(*find("sem", lambda number, flags: _sysv.get_set(number, 0, flags), key))
+        number, found = find("sem", lambda number, flags: _sysv.get_set(number, 0, flags), key)
+        return cls._found(found, "open", number)
 
     @classmethod
     def open_or_create(cls, key: int, initial: Sequence[int], *, mode: int = 0o600, timeout: float | None = 10) -> Self:
@@ -156,18 +157,17 @@ class SemaphoreSet(_sysv.Semaphores, Lasting):
     @classmethod
     def from_id(cls, id: int) -> Self:
         """The set that has this id, as another process may have told it."""
-        try:
-            (key, *_), _facts = _sysv.set_facts(id)
-        except OSError as error:
-            raise failure("sem", error.errno or 0, "from_id", id=id) from None
-        return cls._found(key, id)
+        return cls._found(id, "from_id")
 
     @classmethod
-    def _found(cls, key: int, id: int) -> Self:
+    def _found(cls, id: int, doing: str, key: int = 0) -> Self:
         try:
-            _owner, (count, *_) = _sysv.set_facts(id)
+            (key, *_), (count, *_) = _sysv.set_facts(id)
         except OSError as error:
-            raise failure("sem", error.errno or 0, "open", id=id, key=key) from None
+            row = row_of("sem", id) if isinstance(error, PermissionError) else None
+            if row is None:
+                raise failure("sem", error.errno or 0, doing, id=id, key=key) from None
+            key, count = row["key"], row["nsems"]  # we may be allowed to operate, and not to look
         return cls._made(key, id, count, created=False)
 
     @classmethod
