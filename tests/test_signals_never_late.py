@@ -8,10 +8,13 @@ between the last look and the system call and was never seen, shows in the time 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
+import select
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -421,6 +424,139 @@ def a_log_out() -> Iterator[Callable[[], Shot]]:
     yield lambda: (log_in().logout, lambda: None, 0.001)
 
 
+@contextmanager
+def a_peer(
+    call: Callable[[Any], object], after: Callable[[Any], object], receives_fds: bool = False
+) -> Iterator[Callable[[], Shot]]:
+    """A connection whose peer says something at last."""
+    one, other = hp.socket_pair(receives_fds=receives_fds)
+    with one, other:
+        yield lambda: (lambda: call(one), lambda: after(other), 0.0003)
+
+
+def say_a_line(other: Any) -> None:
+    other.write("line\n")
+
+
+def answer(other: Any) -> None:
+    with contextlib.suppress(TimeoutError):
+        other.readline(timeout=0)
+    other.write("line\n")
+
+
+@contextmanager
+def a_full_socket(call: Callable[[Any], object], before: str = "more") -> Iterator[Callable[[], Shot]]:
+    """A connection with something to send, whose peer reads only after the signal."""
+
+    def arm() -> Shot:
+        one, other = hp.socket_pair()
+        fill(one.fileno())
+        one.write(before)
+
+        def shot() -> None:
+            with other:
+                call(one)
+                one.leave()
+
+        return shot, lambda: read_all_there_is(other.fileno()), 0.0003
+
+    yield arm
+
+
+def read_all_there_is(fd: int) -> None:
+    while select.select([fd], [], [], 0)[0]:
+        os.read(fd, 1 << 20)
+
+
+@contextmanager
+def a_listener(call: Callable[[Any], Any]) -> Iterator[Callable[[], Shot]]:
+    """Somebody comes at last."""
+    with tempfile.TemporaryDirectory() as folder, hp.listen(f"unix://{folder}/name") as listener:
+        clients: list[hp.Connection[str]] = []
+
+        def accept() -> None:
+            with call(listener):
+                clients.pop().close()
+
+        yield lambda: (accept, lambda: clients.append(hp.connect(listener.address)), 0.0003)
+
+
+@contextmanager
+def a_full_listener() -> Iterator[Callable[[], Shot]]:
+    """One who takes in the first only after the signal."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        hp.listen(f"unix://{folder}/name", backlog=0) as listener,
+        hp.connect(listener.address),
+    ):
+        yield lambda: (lambda: hp.connect(listener.address).close(), lambda: listener.accept().close(), 0.0003)
+
+
+@contextmanager
+def a_locked_folder(call: Callable[[str], Any]) -> Iterator[Callable[[], Shot]]:
+    """Somebody else is just making a name there."""
+    with tempfile.TemporaryDirectory() as folder:
+
+        def arm() -> Shot:
+            held = os.open(folder, os.O_RDONLY)
+            fcntl.flock(held, fcntl.LOCK_EX)
+            return lambda: call(f"{folder}/name").close(), lambda: os.close(held), 0.0004
+
+        yield arm
+
+
+@contextmanager
+def a_relay() -> Iterator[Callable[[], Shot]]:
+    def arm() -> Shot:
+        (user, one), (other, server) = hp.socket_pair(), hp.socket_pair()
+
+        def call() -> None:
+            with user, one, other, server:
+                hp.relay(one, other)
+
+        return call, lambda: (user.shutdown(), server.shutdown()), 0.0005
+
+    yield arm
+
+
+@contextmanager
+def a_look_up() -> Iterator[Callable[[], Shot]]:
+    """It ends by itself."""
+    address = hp.Address.parse("tcp://127.0.0.1:80")
+    yield lambda: (lambda: hp.host_name(address), lambda: None, 0.0004)
+
+
+@contextmanager
+def a_sender(call: Callable[[Any], object], after: Callable[[Any], object]) -> Iterator[Callable[[], Shot]]:
+    """A datagram comes at last."""
+    one, other = hp.datagram_pair()
+    with one, other:
+        yield lambda: (lambda: call(one), lambda: after(other), 0.0003)
+
+
+def answer_a_datagram(other: Any) -> None:
+    with contextlib.suppress(TimeoutError):
+        other.receive(timeout=0)
+    other.send(b"x")
+
+
+@contextmanager
+def a_full_queue(call: Callable[[Any], object]) -> Iterator[Callable[[], Shot]]:
+    """The receiver of datagrams takes some only after the signal."""
+
+    def arm() -> Shot:
+        one, other = hp.datagram_pair()
+        fill(one.fileno())
+
+        def shot() -> None:
+            with one, other:
+                call(one)
+
+        return shot, lambda: other.receive_many(1000), 0.0003
+
+    yield arm
+
+
 PROCESSES: dict[tuple[str, ...], Callable[[], Scenario]] = {
     ("Runnable.run", "Job.start", "Job.complete", "Process.wait_until"): partial(a_command, cat, "run"),
     ("Runnable.read",): partial(a_command, cat, "read"),
@@ -520,7 +656,38 @@ TERMINALS: dict[tuple[str, ...], Callable[[], Scenario]] = {
     ("pxssh.prompt",): partial(a_far_shell, lambda far: far.prompt()),
     ("pxssh.logout",): a_log_out,
 }
-SHOTS = IN_ALL // (2 * len(PROCESSES) + len(STREAMS) + len(TERMINALS))
+SOCKETS: dict[tuple[str, ...], Callable[[], Scenario]] = {
+    ("SocketHandle.read",): partial(a_peer, lambda peer: peer.read(5), say_a_line),
+    ("SocketHandle.read_some",): partial(a_peer, lambda peer: peer.read_some(), say_a_line),
+    ("Connection.readline",): partial(a_peer, lambda peer: peer.readline(), say_a_line),
+    ("Connection.read_exactly",): partial(a_peer, lambda peer: peer.read_exactly(5), say_a_line),
+    ("Connection.read_until_dot",): partial(
+        a_peer, lambda peer: peer.read_until_dot(), lambda other: other.write_until_dot("a\nb\n")
+    ),
+    ("Connection.ask",): partial(a_peer, lambda peer: peer.ask("?"), answer),
+    ("Connection.receive_fds",): partial(
+        a_peer, lambda peer: peer.receive_fds()[1][0].close(), lambda other: other.send_fds([0]), True
+    ),
+    ("SocketHandle.write",): partial(a_full_socket, lambda peer: peer.write("line\n")),
+    ("SocketHandle.flush",): partial(a_full_socket, lambda peer: peer.flush()),
+    ("SocketHandle.shutdown",): partial(a_full_socket, lambda peer: peer.shutdown()),
+    ("SocketHandle.close",): partial(a_full_socket, lambda peer: peer.close()),
+    ("Connection.send_fds",): partial(a_full_socket, lambda peer: peer.send_fds([0]), ""),
+    ("Connection.write_until_dot",): partial(a_full_socket, lambda peer: peer.write_until_dot("line")),
+    ("Listener.accept",): partial(a_listener, lambda listener: listener.accept()),
+    ("Listener.__iter__",): partial(a_listener, lambda listener: next(iter(listener))),
+    ("connect",): a_full_listener,
+    ("listen",): partial(a_locked_folder, lambda path: hp.listen(f"unix://{path}")),
+    ("open_datagram",): partial(a_locked_folder, lambda path: hp.open_datagram(local=f"unixgram://{path}")),
+    ("relay",): a_relay,
+    ("host_name",): a_look_up,
+    ("DatagramSocket.receive",): partial(a_sender, lambda peer: peer.receive(), answer_a_datagram),
+    ("DatagramSocket.receive_many",): partial(a_sender, lambda peer: peer.receive_many(), answer_a_datagram),
+    ("DatagramSocket.ask",): partial(a_sender, lambda peer: peer.ask(b"?"), answer_a_datagram),
+    ("DatagramSocket.send",): partial(a_full_queue, lambda peer: peer.send(b"x")),
+    ("DatagramSocket.send_many",): partial(a_full_queue, lambda peer: peer.send_many([b"x"] * 2)),
+}
+SHOTS = IN_ALL // (2 * len(PROCESSES) + len(STREAMS) + len(SOCKETS) + len(TERMINALS))
 
 
 def without_processor() -> float:
@@ -583,3 +750,10 @@ def test_a_signal_while_expecting(names):
 def test_a_signal_during_a_stream(names):
     """perlipc:S13, gotcha:SIG11, SIG17"""
     shoot(STREAMS[names], SHOTS, visible(names))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("names", SOCKETS, ids=" ".join)
+def test_a_signal_during_a_socket(names):
+    """perlipc:S13, gotcha:SIG11, SIG17, SO5"""
+    shoot(SOCKETS[names], SHOTS, visible(names))

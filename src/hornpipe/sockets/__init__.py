@@ -1,7 +1,8 @@
 """Streams and datagrams: one set of words for TCP, TLS, Unix names and UDP (perlipc:N4, N9).
 
 - ``descriptor``: a socket that is owned
-- ``stream``: bytes in and out of one under deadlines; ``connection``: a file object with a peer; ``tls``: encrypted
+- ``socket_handle``: bytes in and out of one under deadlines
+- ``connection``: a file object with a peer; ``tls``: the same, encrypted
 - ``rights``: descriptors that travel; ``pairs``: both ends at once
 - ``connecting``: the first of a host's addresses that answers
 - ``listening``: taking in who connects; ``unix_names``, ``holders``: what the names need

@@ -23,7 +23,7 @@ from hornpipe.lines import TEXT
 from hornpipe.resolve import Place, places
 from hornpipe.sockets.connection import Connection
 from hornpipe.sockets.descriptor import Socket
-from hornpipe.sockets.stream import LINE_LIMIT
+from hornpipe.sockets.socket_handle import LINE_LIMIT
 
 if TYPE_CHECKING:
     from ssl import SSLContext

@@ -32,7 +32,7 @@ from hornpipe.lines import BYTES, Codec, Str, text_codec
 from hornpipe.locks import HasFileno
 from hornpipe.sockets import rights
 from hornpipe.sockets.descriptor import NO_WAIT, Socket
-from hornpipe.sockets.stream import Stream
+from hornpipe.sockets.socket_handle import SocketHandle
 
 if TYPE_CHECKING:
     from ssl import SSLObject
@@ -53,7 +53,7 @@ class Credentials(NamedTuple):
     gid: int
 
 
-class Connection(Stream[Str]):
+class Connection(SocketHandle[Str]):
     r"""A stream to a peer, for reading and writing at once: a file object in both directions.
 
     It speaks text (UTF-8, nothing lost); ``as_bytes()`` gives the same connection speaking bytes.

@@ -31,7 +31,7 @@ from hornpipe.resolve import Place, places
 from hornpipe.sockets.connection import Connection
 from hornpipe.sockets.descriptor import Socket
 from hornpipe.sockets.holders import holders
-from hornpipe.sockets.stream import LINE_LIMIT, check_newline
+from hornpipe.sockets.socket_handle import LINE_LIMIT, check_newline
 from hornpipe.sockets.unix_names import BoundName, bind
 from hornpipe.supervision import passed_descriptors
 

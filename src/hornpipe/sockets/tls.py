@@ -10,7 +10,7 @@ from hornpipe.deadline import after, passed, sooner
 from hornpipe.lines import Str
 from hornpipe.sockets.connection import Connection
 from hornpipe.sockets.descriptor import NO_WAIT
-from hornpipe.sockets.stream import LINGER
+from hornpipe.sockets.socket_handle import LINGER
 
 _PIECE = 16 * 1024
 """Bytes encrypted at a time: one TLS record."""

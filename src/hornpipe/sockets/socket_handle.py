@@ -35,7 +35,7 @@ _QUIET = 0.05
 """Seconds without input after which such a peer is taken to have finished."""
 
 
-class Stream(Handle[Str]):
+class SocketHandle(Handle[Str]):
     """What reads, writes and closes; ``Connection`` has the words for its user."""
 
     def __init__(
