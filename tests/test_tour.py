@@ -144,6 +144,12 @@ def the_first(queue, **_):
         ("wake-up", type(hp.SIG), "local", ignored),
         ("unwind", hp.signals, "unwind", lambda *_: None),
         ("immediate", hp.Immediate, "exit", lambda _: hp.Immediate.write(1, b"no end")),
+        ("connect", hp.Connection, "ask", lambda *_: "sabotaged"),
+        ("listen", hp.Connection, "write", lambda *_: 0),
+        ("stale-name", hp, "listen", lambda address, **_: hp.sockets.listen("tcp://127.0.0.1:0")),
+        ("datagrams", hp.DatagramSocket, "ask", lambda *_, **__: hp.Datagram(b"sabotaged", None)),
+        ("relay", hp, "relay", lambda *_, **__: hp.Relayed(26, 26)),
+        ("tls", hp.Connection, "readline", lambda *_: "sabotaged"),
         ("shared-memory", hp.sysv.SharedMemory, "write", lambda *_, **__: None),
         ("semaphores", hp.sysv.SemaphoreSet, "op", lambda *_, **__: None),
         ("given-back", hp, "kill", lambda *_: None),
@@ -156,7 +162,7 @@ def the_first(queue, **_):
 def test_a_row_fails_when_its_facility_does_not_work(name, owner, facility, broken, monkeypatch):
     interrupt = hp.SIG["INT"]
     monkeypatch.setattr(owner, facility, broken)
-    for module in (tour.signals, tour.sysv):
+    for module in (tour.signals, tour.sockets, tour.sysv):
         monkeypatch.setattr(module, "PATIENCE", 0.5)
     try:
         assert tour.perform(tour.ROWS[name]).problem
