@@ -13,26 +13,20 @@ import stat
 import termios
 from _socket import SHUT_WR
 from _socket import socket as Calls
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from hornpipe import wait
 from hornpipe.deadline import after, passed
 from hornpipe.errors import ReaderGone
 from hornpipe.fd import PIPE_SIZE, Descriptor, above_stdio, pipe, widen
 from hornpipe.handle import Handle
+from hornpipe.locks import HasFileno
 
 _READ = 64 * 1024
 _SMALL = 4096
 """Bytes that a writable pipe takes without blocking (PIPE_BUF): for ends that stay in blocking mode."""
 _TIOCGPTN = 0x80045430  # ioctl_tty(2): only the master side of a terminal has a number
 _NONBLOCK = 2  # SPLICE_F_NONBLOCK; os has splice() but no names for its flags
-
-
-class HasFileno(Protocol):
-    """An open file, terminal, pipe or socket."""
-
-    def fileno(self) -> int:
-        """Its descriptor."""
 
 
 End = int | HasFileno | tuple[int | HasFileno, int | HasFileno]

@@ -170,6 +170,7 @@ def sockets(context: ssl.SSLContext) -> None:
             connection.handshake(timeout=5)
             assert_type(connection.ask("who?", timeout=5), str)
             assert_type(list(connection), list[str])
+            assert_type(hp.cmd("fortune", stdin=connection, stdout=connection).run(), hp.ExitStatus)
             assert_type(hp.relay(connection, (0, 1)), hp.Relayed)
     with hp.open_datagram("udp://localhost:time(37)", timeout=1) as datagrams:
         assert_type(datagrams.ask(b""), hp.Datagram)

@@ -8,10 +8,11 @@ from typing import IO, Any, Literal, TypedDict
 
 from hornpipe.deadline import check_timeout
 from hornpipe.job import STDOUT, TAIL, WHOLE, Redirect
+from hornpipe.locks import HasFileno
 from hornpipe.spawn.recipe import Ids, Recipe, find_ids
 
 Text = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-Target = Redirect | os.PathLike[str] | os.PathLike[bytes] | int | IO[Any]
+Target = Redirect | os.PathLike[str] | os.PathLike[bytes] | int | HasFileno
 Input = str | bytes | bytearray | memoryview | Iterable[str] | Iterable[bytes] | IO[Any]
 
 

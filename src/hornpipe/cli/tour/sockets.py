@@ -48,16 +48,18 @@ def listen(judge: Judge) -> str:
     """
     with hp.listen("tcp://127.0.0.1:0", timeout=PATIENCE) as listener:
         host, port = listener.address.host, str(listener.address.port)
-        with hp.cmd("nc", "-N", host, port, input="hello\n", timeout=PATIENCE).lines() as netcat:
+        with hp.cmd("nc", "-N", host, port, timeout=PATIENCE, check=False).duplex() as netcat:
             # It can be polled as everything that waits, beside the client's output: who will not come says so there.
-            if listener not in select.select([listener, netcat], [], [], PATIENCE)[0]:
-                raise Wrong(f"netcat did not come, but said {list(netcat)}")
+            if listener.fileno() not in select.select([listener.fileno(), netcat.fileno()], [], [], PATIENCE)[0]:
+                raise Wrong(f"netcat did not come, but said {netcat.readline()!r}")
+            netcat.send("hello\n")
+            netcat.close_input()
             with listener.accept() as connection:
                 said = connection.read()
                 connection.write("welcome")
-            told = list(netcat)
-    judge.same((said, told), ("hello\n", ["welcome"]), "what each was told")
-    return f"at port {port}: {said.rstrip()!r}, and netcat heard {told[0]!r}"
+            told = netcat.read()
+    judge.same((said, told), ("hello\n", "welcome"), "what each was told")
+    return f"at port {port}: {said.rstrip()!r}, and netcat heard {told!r}"
 
 
 @row("perl")
