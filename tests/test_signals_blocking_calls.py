@@ -318,6 +318,9 @@ def public(package: Package) -> Iterator[tuple[str, str]]:
                                 yield f"{kind.__name__ if owner == 'LineReader' else owner}.{attr}", f"{owner}.{real}"
 
 
+TABLES = {"PROCESSES", "STREAMS", "SOCKETS", "TERMINALS"}
+
+
 def names_in_the_tables() -> set[str]:
     """The names in the keys of the tables in the file beside this one."""
     tree = ast.parse(Path(__file__).with_name("test_signals_never_late.py").read_text())
