@@ -10,7 +10,8 @@ import pytest
 
 import hornpipe as hp
 from hornpipe._native import sysv as native
-from hornpipe.sysv import MessageQueue, Semaphore, SemaphoreSet, SharedMemory
+from hornpipe.sysv import MessageQueue, Semaphore, SemaphoreSet, SharedMemory, semaphores
+from hornpipe.testing.patience import wait_until
 
 KEY = hp.sysv.key_for(f"hornpipe test of hostility {os.getpid()}")
 KINDS = [SharedMemory, SemaphoreSet, MessageQueue]
@@ -134,6 +135,50 @@ def test_an_error_is_not_hidden_by_a_view_that_lives():
         shm.detach()
     view.release()
     shm.detach()
+
+
+class TestMakers:
+    """gotcha:Y1: makers that are dead, slow, or mean zeros."""
+
+    def made_by_semget(self, count):
+        return native.get_set(KEY, count, native.IPC_CREAT | native.IPC_EXCL | 0o600)
+
+    def test_zeros_are_there_from_the_beginning(self):
+        """gotcha:Y1: the page's own program makes its set by semget, and means the zeros."""
+        made = self.made_by_semget(10)
+        with hp.alarm(1.5):
+            sems = SemaphoreSet.open_or_create(KEY, [0] * 10)
+        assert (sems.id, sems.created) == (made, False)
+        sems.remove()
+
+    def test_a_set_in_which_somebody_waits_is_not_made_anew(self, monkeypatch):
+        """gotcha:Y1"""
+        monkeypatch.setattr(semaphores, "_MAKER_IS_DEAD", 0.05)
+        made = SemaphoreSet.from_id(self.made_by_semget(2))
+        try:
+            with hp.fn(lambda: made[1].acquire()).with_options(check=False).start() as waiter:
+                wait_until(lambda: made[1].waiting, 20, "the waiter")
+                with pytest.raises(TimeoutError, match="not given its values"):
+                    SemaphoreSet.open_or_create(KEY, [1, 1], timeout=0.2)
+                assert waiter.poll() is None
+                waiter.kill()
+        finally:
+            made.remove()
+
+    def test_a_maker_that_was_taken_for_dead_starts_over(self, monkeypatch):
+        """gotcha:Y1: it has been asleep between semget and SETALL."""
+        give, taken = SemaphoreSet._give, []
+
+        def after_a_sleep(sems, initial):
+            if not taken:
+                taken.append(sems.id)
+                native.remove_set(sems.id)
+            give(sems, initial)
+
+        monkeypatch.setattr(SemaphoreSet, "_give", after_a_sleep)
+        with SemaphoreSet.open_or_create(KEY, [4, 2]) as sems:
+            assert (sems.values, sems.created) == ([4, 2], True)
+            assert sems.id not in taken
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="being somebody else needs root")

@@ -118,7 +118,8 @@ class SemaphoreSet(_sysv.Semaphores, Lasting):
         # one: openers wait for that, as other programs do that know the trick (gotcha:Y1). Who finds us between is
         # never fooled, and who finds us dead between makes the set anew.
         try:
-            self._set_values(initial)
+            if any(initial):
+                self._told("create", lambda: self._set_values(initial))
             step = -1 if initial[0] == SEMVMX else 1
             self.op([(0, step), (0, -step)], 0)
         except BaseException:
@@ -139,14 +140,15 @@ class SemaphoreSet(_sysv.Semaphores, Lasting):
         """Find the set that has this key, or make it with these values, whoever else does so at the same moment.
 
         What is found has its values: one that is just being made is waited for, ``timeout`` seconds at most
-        (``TimeoutError``). When its maker has died on the way, two seconds after it, the set is made anew.
+        (``TimeoutError``). When its maker has died on the way, two seconds after it, the set is made anew, unless
+        somebody waits in it. All zeros are there from the beginning: such a set is never waited for, nor made anew.
         ``ValueError`` when the set that is there has another number of semaphores.
         """
         deadline = after(timeout)
         while True:
             try:
                 sems = cls.open(key)
-                if sems._ready(len(initial), deadline):
+                if sems._ready(initial, deadline):
                     return sems
             except FileNotFoundError:
                 try:
@@ -177,23 +179,27 @@ class SemaphoreSet(_sysv.Semaphores, Lasting):
         sems._maker = os.getpid() if created else 0
         return sems
 
-    def _ready(self, count: int, deadline: int) -> bool:
+    def _ready(self, initial: Sequence[int], deadline: int) -> bool:
         """Wait until it has its values; false when it was removed, by us if its maker is dead."""
+        count = len(initial)
         dead = time.monotonic_ns() + int(_MAKER_IS_DEAD * 1e9)
         while True:
             found = self.stat()
             if found.semaphores != count:
                 raise ValueError(f"{self!r} has {found.semaphores} semaphores, not {count}")
             # SETALL leaves its process's number: without an operation the values are there all the same.
-            if found.operation_time or all(self._pid(index) for index in range(count)):
+            if found.operation_time or not any(initial) or all(self._pid(index) for index in range(count)):
                 return True
-            if time.monotonic_ns() >= dead and found.owner.creator_uid == os.geteuid():
+            if time.monotonic_ns() >= dead and found.owner.creator_uid == os.geteuid() and not self._awaited():
                 # Nobody has touched it. If its maker only slept, it finds its id removed, and starts over.
                 self._remove_quietly()
                 return False
             if passed(deadline):
                 raise TimeoutError(f"{self!r} was made and not given its values in time; if its maker died, remove it")
             wait.until([], sooner(deadline, time.monotonic_ns() + _LOOK_AGAIN))
+
+    def _awaited(self) -> bool:
+        return any(self._waiting(index, zero) for index in range(len(self)) for zero in (False, True))
 
     def __getitem__(self, index: int) -> Semaphore:
         return Semaphore(self, index)
