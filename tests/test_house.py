@@ -513,7 +513,7 @@ NATIVE_MAY_BLOCK = {
 NATIVE_ALLOWED = {
     ("child.c", "child_launch", "waitpid"): "takes the status of a child that has reported its failure and is leaving",
     ("signals.pyx", "take_pending", "sigtimedwait"): "its time is zero",
-    ("sysv.pyx", "do_operations", "semop"): "called by timed_call alone",
+    ("sysv.pyx", "do_operations", "semtimedop"): "called by timed_call alone",
     ("sysv.pyx", "do_send", "msgsnd"): "the same",
     ("sysv.pyx", "do_receive", "msgrcv"): "the same",
     ("brood.pyx", "run", "epoll_wait"): "40 ms at most, as the first look of wait, which goes on for it",

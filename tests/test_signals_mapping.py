@@ -17,7 +17,7 @@ import hornpipe as hp
 from hornpipe.testing.patience import wait_until
 
 FAULTS = ["SEGV", "BUS", "ILL", "FPE"]
-CATCHABLE = [entry.name for entry in hp.SIG.table() if entry.name not in ("KILL", "STOP", "RTMAX", *FAULTS)]
+CATCHABLE = [entry.name for entry in hp.SIG.table() if entry.name not in ("KILL", "STOP", "RTMAX", "STKFLT", *FAULTS)]
 
 
 def python(program: str, **options: object) -> str:

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 from hornpipe import image, reaper, supervision
 from hornpipe._native import signals as _signals
-from hornpipe._native.timed_call import CLOCK_SIGNAL
+from hornpipe._native.timed_call import KEPT_SIGNALS
 from hornpipe.command import Command, cmd
 from hornpipe.deadline import after, check_timeout
 from hornpipe.fd import Descriptor, nonblocking, pipe
@@ -345,7 +345,7 @@ def _default_dispositions() -> Iterator[None]:
     before = {}
     try:
         # Not the clock signal: by the default it ends the process, and a limit may run out at any moment.
-        for number in signal.valid_signals() - _PYTHONS_OWN - _UNCHANGEABLE - {signal.SIGHUP, CLOCK_SIGNAL}:
+        for number in signal.valid_signals() - _PYTHONS_OWN - _UNCHANGEABLE - {signal.SIGHUP, *KEPT_SIGNALS}:
             kind, raw = _signals.look(number)
             if kind != _signals.DEFAULT:
                 _signals.set_simply(number, False, 0)

@@ -5,9 +5,9 @@ away), and then goes through ``timed_call``. What is an error, and what it is ca
 are made from these: they have ``_failed(errno, doing)`` and ``_expired(timeout, doing)``, which give the
 exception, and ``_deadline(timeout)``.
 """
-from cython cimport auto_pickle
+from cython cimport auto_pickle, final, freelist
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.errno cimport E2BIG, EAGAIN, ENOMSG, errno
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove, memset
@@ -25,6 +25,7 @@ cdef extern from *:
     #include <sys/sem.h>
     #include <sys/shm.h>
     #include <time.h>
+    #include "clock.h"
 
     #ifndef MSG_COPY
     #define MSG_COPY 040000
@@ -39,10 +40,19 @@ cdef extern from *:
         return semctl(id, index, command, argument);
     }
 
-    struct operations { int id; struct sembuf *list; size_t count; };
+    struct operations { int id; struct sembuf *list; size_t count; long long deadline; };
     static long do_operations(void *arguments) {
         struct operations *operations = arguments;
-        return semop(operations->id, operations->list, operations->count);
+        struct timespec limit, *left = NULL;
+        if (operations->deadline >= 0) {
+            long long ns = operations->deadline - monotonic_ns();
+            if (ns < 0)
+                ns = 0;
+            limit.tv_sec = ns / 1000000000LL;
+            limit.tv_nsec = ns % 1000000000LL;
+            left = &limit;
+        }
+        return semtimedop(operations->id, operations->list, operations->count, left);
     }
 
     /* A message as the calls want it; more of it in the stack than Linux's msgmax is not worth while. */
@@ -89,6 +99,7 @@ cdef extern from *:
         int id
         sembuf *list
         size_t count
+        long long deadline
     enum:
         ROOM
     struct text:
@@ -117,6 +128,7 @@ cdef extern from *:
     int msgctl(int, int, msqid_ds *)
     int c_msgsnd "msgsnd"(int, const void *, size_t, int)
     ssize_t c_msgrcv "msgrcv"(int, void *, size_t, long, int)
+    long long monotonic_ns()
     long do_operations(void *) noexcept nogil
     long do_send(void *) noexcept nogil
     long do_receive(void *) noexcept nogil
@@ -414,21 +426,31 @@ cdef class Semaphores(Identified):
             raise self._mixed(index, delta)
         return 0
 
-    cdef int perform(self, sembuf *tries, Py_ssize_t count, timeout, str doing) except -1:
-        """``tries`` has room for twice ``count``: the second half are the same with IPC_NOWAIT."""
+    cdef int perform(self, sembuf *tries, Py_ssize_t count, timeout, bint tried, str doing) except -1:
+        """``tries`` has room for twice ``count``: the second half are the same with IPC_NOWAIT.
+
+        ``tried``: in vain; it has to wait.
+        """
         cdef operations waiting
         cdef Py_ssize_t i
-        cdef long result
+        cdef long result = -1
         if timeout is not None and not (isinstance(timeout, float) and <double>timeout >= 0):
             self._deadline(timeout)  # refuses what is no time
-        memcpy(tries + count, tries, count * sizeof(sembuf))
-        for i in range(count, 2 * count):
-            tries[i].sem_flg |= c_nowait
-        result = c_semop(self.id, tries + count, count)
-        if result < 0 and errno == EAGAIN:
+        if not tried:
+            memcpy(tries + count, tries, count * sizeof(sembuf))
+            for i in range(count, 2 * count):
+                tries[i].sem_flg |= c_nowait
+            result = c_semop(self.id, tries + count, count)
+        if tried or result < 0 and errno == EAGAIN:
+            if timeout == 0:
+                raise self._expired(timeout, doing)
             waiting.id, waiting.list, waiting.count = self.id, tries, count
-            result = timed(do_operations, &waiting, self._deadline(timeout)) if timeout != 0 else LATE
-            if result == LATE:
+            waiting.deadline = self._deadline(timeout)
+            result = timed(do_operations, &waiting, waiting.deadline, True)
+            # EAGAIN is also said of an operation with IPC_NOWAIT (gotcha:Y6).
+            if result == LATE or (
+                result < 0 and errno == EAGAIN and 0 <= waiting.deadline <= monotonic_ns()
+            ):
                 raise self._expired(timeout, doing)
         if result < 0:
             raise self._failed(errno, doing)
@@ -460,7 +482,7 @@ cdef class Semaphores(Identified):
                 i += 1
             if i == 0:
                 raise ValueError("no operation was given")
-            self.perform(list, i, timeout, "op")
+            self.perform(list, i, timeout, False, "op")
         finally:
             if list != few:
                 free(list)
@@ -537,16 +559,30 @@ cdef class OneSemaphore:
     def __cinit__(self, Semaphores set not None, Py_ssize_t index):
         self.set, self.index = set, set.place(index)
 
-    cdef int move(self, long delta, timeout, bint undo, str doing) except -1:
+    @final
+    cdef int move(self, long delta, timeout, int flags, str doing) except -1:
         cdef sembuf one[2]
-        self.set.fill(one, self.index, delta, c_undo if undo else 0)
-        return self.set.perform(one, 1, timeout, doing)
+        cdef Semaphores set = self.set
+        cdef bint tried = False
+        # The case without any trouble, on the shortest way: it is measured beside C.
+        if set.born == generation and -MOST <= delta <= MOST and (
+            flags or (set.owed[self.index] <= 0 if delta > 0 else set.owed[self.index] >= 0)
+        ) and (timeout is None or isinstance(timeout, float) and <double>timeout >= 0):
+            one[0].sem_num, one[0].sem_op = <unsigned short>self.index, <short>delta
+            one[0].sem_flg = <short>flags | c_nowait
+            if c_semop(set.id, one, 1) == 0:
+                if flags:
+                    set.owed[self.index] -= delta
+                return 0
+            tried = errno == EAGAIN
+        set.fill(one, self.index, delta, flags)
+        return set.perform(one, 1, timeout, tried, doing)
 
     def acquire(self, long count=1, timeout=None, bint undo=False):
         """Take ``count`` as soon as there are that many."""
         if count < 1:
             raise ValueError(f"count must be at least 1, not {count}")
-        self.move(-count, timeout, undo, "acquire")
+        self.move(-count, timeout, c_undo if undo else 0, "acquire")
 
     def release(self, long count=1, bint undo=False):
         """Give ``count`` back. What was taken with ``undo`` is given back with it, and the other way round."""
@@ -555,20 +591,21 @@ cdef class OneSemaphore:
         if undo and (self.set.born != generation or self.set.owed[self.index] < count):
             # The kernel would take it away again at our end.
             raise self.set._mixed(self.index, count)
-        self.move(count, None, undo, "release")
+        self.move(count, None, c_undo if undo else 0, "release")
 
     def wait_for_zero(self, timeout=None):
         """Wait until the value is 0."""
-        self.move(0, timeout, False, "wait_for_zero")
+        self.move(0, timeout, 0, "wait_for_zero")
 
     def __enter__(self):
-        self.move(-1, None, True, "acquire")
+        self.move(-1, None, c_undo, "acquire")
         return self
 
     def __exit__(self, kind, error, trace):
-        self.move(1, None, True, "release")
+        self.move(1, None, c_undo, "release")
 
 
+@freelist(8)
 cdef class Message:
     """What came out of a queue."""
     cdef readonly bytes data
@@ -613,6 +650,12 @@ cdef class Queue(Identified):
             raise ValueError(f"a message's type is 1 or more, not {type}")
         if timeout is not None and not (isinstance(timeout, float) and <double>timeout >= 0):
             self._deadline(timeout)
+        if PyBytes_CheckExact(data) and PyBytes_GET_SIZE(data) <= <Py_ssize_t>sizeof(space.bytes):
+            # The case without any trouble, on the shortest way: it is measured beside C.
+            space.type = type
+            memcpy(space.bytes, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+            if c_msgsnd(self.id, &space, PyBytes_GET_SIZE(data), c_nowait) == 0:
+                return
         PyObject_GetBuffer(data, &given, PyBUF_SIMPLE)
         try:
             if <size_t>given.len > ROOM:
@@ -625,7 +668,7 @@ cdef class Queue(Identified):
             if result < 0 and errno == EAGAIN:
                 self._must_fit(given.len)
                 sent.id, sent.letter, sent.size, sent.flags = self.id, letter, given.len, 0
-                result = timed(do_send, &sent, self._deadline(timeout)) if timeout != 0 else LATE
+                result = timed(do_send, &sent, self._deadline(timeout), False) if timeout != 0 else LATE
                 if result == LATE:
                     raise self._expired(timeout, "send")
             if result < 0:
@@ -635,6 +678,7 @@ cdef class Queue(Identified):
                 free(letter)
             PyBuffer_Release(&given)
 
+    @final
     cdef Message take(self, long type, int flags, size_t most, bint whole, timeout):
         """``most`` bytes of a message; with ``whole`` all of it, however many. None if there is none at once."""
         cdef mail wanted
@@ -653,7 +697,7 @@ cdef class Queue(Identified):
                 result = c_msgrcv(self.id, letter, most, type, flags | c_nowait)
                 if result < 0 and errno == ENOMSG and not flags & MSG_COPY:
                     wanted.id, wanted.letter, wanted.size, wanted.type, wanted.flags = self.id, letter, most, type, flags
-                    result = timed(do_receive, &wanted, self._deadline(timeout)) if timeout != 0 else LATE
+                    result = timed(do_receive, &wanted, self._deadline(timeout), False) if timeout != 0 else LATE
                     if result == LATE:
                         raise self._expired(timeout, "receive")
                 if result >= 0:

@@ -2,132 +2,20 @@
 
 The clock signal is SIGRTMAX: its handler does next to nothing and has no SA_RESTART, so a call that
 it interrupts returns EINTR. It is sent to the waiting thread alone; neither SIGALRM nor anybody's
-itimer is touched. Its handler stays in place once it was needed. Deadlines are as in ``wait``.
+itimer is touched. Its handler stays in place once it was needed, and the timer for as long as the thread.
+While the main thread waits, SIGSTKFLT tells it in the same way that a handler of Python's is to be run: see
+``clock.h``. Deadlines are as in ``wait``.
 """
 from libc.errno cimport ECHILD, EINTR, errno
 from posix.types cimport pid_t
+from posix import register_at_fork
 
 cdef extern from *:
     """
-    #include <Python.h>
-    #include <errno.h>
     #include <fcntl.h>
-    #include <pthread.h>
-    #include <signal.h>
-    #include <string.h>
     #include <sys/file.h>
     #include <sys/stat.h>
-    #include <sys/syscall.h>
     #include <sys/wait.h>
-    #include <time.h>
-    #include <unistd.h>
-
-    #define WAITING 0
-    #define ALARM 1
-
-    static long long monotonic_ns(void) {
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return now.tv_sec * 1000000000LL + now.tv_nsec;
-    }
-
-    static void (*clock_hook)(void *);
-
-    static void on_clock_signal(int number, siginfo_t *info, void *context) {
-        int error = errno;
-        if (info->si_code == SI_TIMER && info->si_value.sival_int == ALARM)
-            PyErr_SetInterruptEx(number);
-        if (clock_hook)
-            clock_hook(context);
-        errno = error;
-    }
-
-    /* Also after signal.signal, which puts CPython's handler in this one's place. */
-    static void hold_clock_signal(void) {
-        struct sigaction action;
-        memset(&action, 0, sizeof action);
-        action.sa_sigaction = on_clock_signal;
-        action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-        sigaction(SIGRTMAX, &action, NULL);
-    }
-
-    static void only_clock_signal(sigset_t *set) {
-        sigemptyset(set);
-        sigaddset(set, SIGRTMAX);
-    }
-
-    static int make_clock(timer_t *clock, int what) {
-        struct sigevent event;
-        memset(&event, 0, sizeof event);
-        event.sigev_notify = SIGEV_THREAD_ID;
-        event.sigev_signo = SIGRTMAX;
-        event.sigev_value.sival_int = what;
-    #ifdef sigev_notify_thread_id
-        event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
-    #else
-        event._sigev_un._tid = (pid_t)syscall(SYS_gettid);
-    #endif
-        return timer_create(CLOCK_MONOTONIC, &event, clock);
-    }
-
-    static int start_clock(timer_t *clock, sigset_t *before) {
-        sigset_t mine;
-        hold_clock_signal();
-        if (make_clock(clock, WAITING) < 0)
-            return -1;
-        only_clock_signal(&mine);
-        pthread_sigmask(SIG_UNBLOCK, &mine, before);
-        return 0;
-    }
-
-    static void set_clock(timer_t clock, long long deadline) {
-        /* At the deadline, then every 2 ms: an expiry that falls between our look at the time
-         * and the system call is lost, the next one is not. No later than 40 ms from now in any
-         * case: that bounds how long a Python handler waits whose signal fell into that gap. */
-        struct itimerspec when = {{0, 2000000}, {0, 40000000}};
-        if (deadline >= 0) {
-            long long left = deadline - monotonic_ns();
-            if (left < 40000000)
-                when.it_value.tv_nsec = left < 1 ? 1 : left;
-        }
-        timer_settime(clock, 0, &when, NULL);
-    }
-
-    static void set_alarm(timer_t clock, long long deadline) {
-        /* Again and again until Python has looked: an expiry between its last look and a system call
-         * would not end that call. */
-        struct itimerspec when = {{0, 5000000}, {0, 0}};
-        long long left = deadline < 0 ? 0 : deadline - monotonic_ns();
-        if (deadline >= 0 && left < 1)
-            left = 1;
-        when.it_value.tv_sec = left / 1000000000LL;
-        when.it_value.tv_nsec = left % 1000000000LL;
-        timer_settime(clock, 0, &when, NULL);
-    }
-
-    /* CPython's own calls look for handlers once when a signal has ended them, and then wait again at once.
-     * What could not be handed out in that look would wait for the next signal: this is the next one. */
-    static timer_t nudging;
-    static pid_t nudged; /* whose timer it is: a fork does not inherit it */
-    static void nudge(int on) {
-        struct itimerspec when = {{0, 5000000}, {0, 1000000}}, never = {{0, 0}, {0, 0}};
-        if (nudged != getpid()) {
-            if (!on)
-                return;
-            hold_clock_signal();
-            if (make_clock(&nudging, WAITING) < 0)
-                return; /* too many timers: they wait, and are not lost */
-            nudged = getpid();
-        }
-        timer_settime(nudging, 0, on ? &when : &never, NULL);
-    }
-
-    static void stop_clock(timer_t clock, const sigset_t *before) {
-        int error = errno;
-        timer_delete(clock);
-        pthread_sigmask(SIG_SETMASK, before, NULL);
-        errno = error;
-    }
 
     /* The calls themselves: each takes its arguments in a structure. */
     struct opening { const char *path; int flags; mode_t mode; };
@@ -168,9 +56,6 @@ cdef extern from *:
         return facts.si_pid != 0;
     }
     """
-    ctypedef void *timer_t
-    ctypedef struct sigset_t:
-        pass
     ctypedef unsigned int mode_t
     struct opening:
         const char *path
@@ -184,29 +69,41 @@ cdef extern from *:
     struct locking:
         int fd
         int operation
-    int SIGRTMAX, ALARM
-    long long monotonic_ns() nogil
-    void (*clock_hook)(void *) noexcept
-    void hold_clock_signal()
-    int make_clock(timer_t *, int)
-    int timer_delete(timer_t)
-    int start_clock(timer_t *, sigset_t *)
-    void set_clock(timer_t, long long) nogil
-    void set_alarm(timer_t, long long)
-    void nudge(int)
-    void stop_clock(timer_t, const sigset_t *)
     long do_open(void *) nogil
     long do_renew(void *) nogil
     long do_flock(void *) nogil
     long do_waitid(void *) nogil
     int waitid_now(pid_t) nogil
 
+cdef extern from "clock.h":
+    ctypedef void *timer_t
+    struct clock_use:
+        int entered
+    int SIGRTMAX, ARRIVAL_SIGNAL
+    long long monotonic_ns() nogil
+    void (*clock_hook)(void *) noexcept
+    void hold_clock_signal()
+    int make_alarm(timer_t *)
+    void set_alarm(timer_t, long long)
+    void nudge(int)
+    int clock_prepare()
+    int clock_begin(clock_use *, int)
+    void clock_end(clock_use *)
+    int clock_set(clock_use *, long long)
+    int clock_is_set(const clock_use *)
+    long clock_enter(clock_use *, long (*)(void *) noexcept nogil, void *) nogil
+    void clock_in_child()
+    void clock_abandon()
+
+cdef extern from "<time.h>":
+    int timer_delete(timer_t)
+
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
     object PyErr_SetFromErrno(object)
     object PyErr_SetFromErrnoWithFilename(object, const char *)
 
-CLOCK_SIGNAL = SIGRTMAX
+KEPT_SIGNALS = (SIGRTMAX, ARRIVAL_SIGNAL)
 
 
 cdef void use_clock_hook(void (*hook)(void *) noexcept) noexcept:
@@ -221,27 +118,51 @@ cdef void end_calls_until_told(bint on) noexcept:
     nudge(on)
 
 
-cdef long timed(long (*call)(void *) noexcept nogil, void *arguments, long long deadline) except? -3:
-    """The call's result, -1 with errno, or LATE. Python's signal handlers run in between."""
-    cdef timer_t clock
-    cdef sigset_t before
+cdef long timed(
+    long (*call)(void *) noexcept nogil, void *arguments, long long deadline, bint bounds_itself
+) except? -3:
+    """The call's result, -1 with errno, or LATE. Python's signal handlers run in between.
+
+    ``bounds_itself``: the call has been told the deadline, and needs no timer for it.
+    """
+    cdef clock_use use
     cdef long result
-    if start_clock(&clock, &before) < 0:
+    if clock_begin(&use, bounds_itself) < 0:
         PyErr_SetFromErrno(OSError)
     try:
         while True:
+            if clock_set(&use, deadline) < 0:
+                PyErr_SetFromErrno(OSError)
             PyErr_CheckSignals()
-            # Entered at least once, however little time there is: a timeout of 0 tries (the clock then goes
-            # off at once, which ends only a call that would have to wait).
+            if not clock_is_set(&use):
+                continue
             with nogil:
-                set_clock(clock, deadline)
-                result = call(arguments)
+                result = clock_enter(&use, call, arguments)
             if result >= 0 or errno != EINTR:
                 return result
-            if deadline >= 0 and monotonic_ns() >= deadline:
+            if use.entered and deadline >= 0 and monotonic_ns() >= deadline:
                 return LATE
     finally:
-        stop_clock(clock, &before)
+        clock_end(&use)
+
+
+def prepare():
+    """Makes this thread's timer now, and for the main thread the pipe, instead of at its first wait."""
+    if clock_prepare() < 0:
+        PyErr_SetFromErrno(OSError)
+
+
+def _start_anew_in_child():
+    """The wake-up descriptor is not left with a pipe that is the parent's."""
+    clock_in_child()
+
+
+register_at_fork(after_in_child=_start_anew_in_child)
+
+
+cdef void abandon() noexcept:
+    """In a forked child that begins with default dispositions and is about to close every descriptor."""
+    clock_abandon()
 
 
 def child(int pid, long long deadline):
@@ -251,7 +172,7 @@ def child(int pid, long long deadline):
     cdef long result
     if found != 0:
         return found
-    result = timed(do_waitid, &wanted, deadline)
+    result = timed(do_waitid, &wanted, deadline, False)
     if result == LATE:
         return waitid_now(pid)
     if result < 0:
@@ -266,7 +187,7 @@ def open_path(bytes path not None, int flags, int mode, long long deadline):
     cdef opening arguments
     cdef long result
     arguments.path, arguments.flags, arguments.mode = path, flags, mode
-    result = timed(do_open, &arguments, deadline)
+    result = timed(do_open, &arguments, deadline, False)
     if result == LATE:
         return -1
     if result < 0:
@@ -282,7 +203,7 @@ def open_renewed(bytes path not None, bytes fresh not None, int flags, long long
     cdef renewing arguments
     cdef long result
     arguments.path, arguments.fresh, arguments.flags, arguments.renewed = path, fresh, flags, 0
-    result = timed(do_renew, &arguments, deadline) if deadline else do_renew(&arguments)
+    result = timed(do_renew, &arguments, deadline, False) if deadline else do_renew(&arguments)
     if result == LATE:
         return -1, False
     if result < 0:
@@ -295,7 +216,7 @@ def lock_file(int fd, int operation, long long deadline):
     cdef locking arguments
     cdef long result
     arguments.fd, arguments.operation = fd, operation
-    result = timed(do_flock, &arguments, deadline)
+    result = timed(do_flock, &arguments, deadline, False)
     if result == -1:
         PyErr_SetFromErrno(OSError)
     return result != LATE
@@ -313,7 +234,7 @@ cdef class AlarmClock:
         hold_clock_signal()
         signal(SIGRTMAX, ring)
         hold_clock_signal()
-        if make_clock(&self.clock, ALARM) < 0:
+        if make_alarm(&self.clock) < 0:
             PyErr_SetFromErrno(OSError)
         self.made = True
 

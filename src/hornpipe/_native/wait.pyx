@@ -10,6 +10,8 @@ from libc.stdlib cimport free, malloc
 from _signal import set_wakeup_fd
 from posix import register_at_fork
 
+from hornpipe._native.timed_call cimport abandon as abandon_clock
+
 cdef extern from *:
     """
     #include <errno.h>
@@ -461,6 +463,7 @@ def abandon():
     global lent, onward
     lent = onward = -1
     drop_pipe_of_this_thread()
+    abandon_clock()
 
 
 cdef bint over(long long deadline) noexcept:

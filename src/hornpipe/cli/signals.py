@@ -30,7 +30,7 @@ _MEANINGS = {
     "PIPE": "it wrote where nobody reads any more",
     "ALRM": "its alarm(2) or interval timer has run out",
     "TERM": "please end",
-    "STKFLT": "nothing: the kernel never sends it",
+    "STKFLT": "nothing: the kernel never sends it; hornpipe keeps it",
     "CHLD": "a child has ended, stopped or gone on",
     "CONT": "go on, if stopped",
     "STOP": "stop, and no say in it",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from hornpipe._native import signals as _signals
-from hornpipe._native.timed_call import CLOCK_SIGNAL
+from hornpipe._native.timed_call import KEPT_SIGNALS
 from hornpipe._native.wait import in_main_thread
 from hornpipe.errors import SignalWarning
 from hornpipe.names import signal_name, signal_number
@@ -84,8 +84,8 @@ _signals.guard(lock)
 def number_of(which: str | int, *, settable: bool = True) -> int:
     """The number of a signal that may be handled; ``ValueError`` for one that may not, saying why."""
     number = signal_number(which)
-    if settable and number == CLOCK_SIGNAL:
-        raise ValueError(f"{signal_name(number)} is the signal by which hornpipe bounds calls; take another one")
+    if settable and number in KEPT_SIGNALS:
+        raise ValueError(f"{signal_name(number)} is a signal by which hornpipe bounds calls; take another one")
     if settable and number in _CERTAIN:
         raise ValueError(f"{signal_name(number)} cannot be caught, blocked or ignored: the kernel keeps it for itself")
     return number

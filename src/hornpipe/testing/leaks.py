@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple, NoReturn
 
-from hornpipe._native import wait
+from hornpipe._native import timed_call, wait
 from hornpipe.testing import sysv_objects
 from hornpipe.testing.descriptors import new_descriptors, open_descriptors
 from hornpipe.testing.mark import Mark
@@ -89,8 +89,10 @@ class LeakWatch:
         self._threads = set(threading.enumerate())
         self._sysv = sysv_objects.sysv_objects()
         self._surroundings = surroundings()
-        # A thread that waits for the first time makes a pipe, which stays for as long as the thread.
+        # A thread that waits for the first time makes a pipe, which stays for as long as the thread; the main thread
+        # makes a second one.
         wait.prepare()
+        timed_call.prepare()
         self._descriptors = open_descriptors()
         self._processes: list[Seen] = []
 

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from hornpipe._native.timed_call import CLOCK_SIGNAL
+from hornpipe._native.timed_call import KEPT_SIGNALS
 
 _TIMERS = {
     "ITIMER_REAL": signal.ITIMER_REAL,
@@ -40,8 +40,8 @@ class Surroundings(NamedTuple):
     timers: frozenset[str]
 
 
-# Without the clock signal, which hornpipe keeps for itself: its handler stays once it was needed.
-_NUMBERS = sorted(int(number) for number in signal.valid_signals() if number != CLOCK_SIGNAL)
+# Without those which hornpipe keeps for itself: their handlers stay once they were needed.
+_NUMBERS = sorted(int(number) for number in signal.valid_signals() if number not in KEPT_SIGNALS)
 
 
 def surroundings() -> Surroundings:
