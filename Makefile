@@ -16,7 +16,7 @@ INSTALL := $(PIP) install -qq
 .DELETE_ON_ERROR:
 # Two pips at once in one environment get in each other's way.
 .NOTPARALLEL:
-.PHONY: demo test soak check check-proofs bench docs wheel clean help tools FORCE
+.PHONY: demo test soak check check-proofs bench docs man packages wheel clean help tools FORCE
 
 help:
 	@sed -n '/^#/!q;s/^# //p' Makefile
@@ -50,6 +50,14 @@ docs: .venv/.hornpipe .venv/.needs-docs
 	@$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
 	@echo 'docs: build/docs/index.html'
 
+# Built and installed as their users do, by every Python that is here.
+packages: .venv/.needs-package
+	@tools/check_packages $(BIN)
+
+# The manual page of the command is part of the wheel, and made of the command's own help.
+man: .venv/.hornpipe .venv/.needs-cli
+	@$(BIN)/python tools/man_page.py > build/hornpipe.1 && mv build/hornpipe.1 docs/hornpipe.1
+
 wheel: build/.wheel
 	@mkdir -p dist && cp build/wheel/*.whl dist/ && ls dist/*.whl
 
@@ -67,7 +75,7 @@ LIST := find src -type f ! -path '*.egg-info/*' ! -path '*/__pycache__/*' ! -nam
 build/sources: FORCE
 	@mkdir -p build && $(LIST) > $@.new && if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
-SOURCES := build/sources pyproject.toml setup.py $(wildcard README.md LICENSE) $(shell $(LIST))
+SOURCES := build/sources pyproject.toml setup.py $(wildcard README.md LICENSE docs/hornpipe.1) $(shell $(LIST))
 
 .venv/.made: tools/setup-venv tools/install
 	@tools/setup-venv '$(PYTHON)' .venv

@@ -9,7 +9,20 @@ from importlib.metadata import version
 
 import click
 
-from hornpipe.cli import clocks, complain, connect, daemon, die_of, files, get, reader_gone, signals, sysv, tour
+from hornpipe.cli import (
+    clocks,
+    complain,
+    completion,
+    connect,
+    daemon,
+    die_of,
+    files,
+    get,
+    reader_gone,
+    signals,
+    sysv,
+    tour,
+)
 
 
 class Quiet(click.Group):
@@ -99,6 +112,7 @@ for _command in (
     clocks.clocks_command,
     sysv.ipcs_command,
     sysv.ipcrm_command,
+    completion.completion_command,
 ):
     hornpipe.add_command(_command)
 
