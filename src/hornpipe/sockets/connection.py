@@ -270,7 +270,10 @@ class Connection(SocketHandle[Str]):
         fd = self._socket.calls.fileno()
         if self._plain and not self._pending and self._buffer.form >= 0 <= fd and not self._finished:
             # Nearly always the whole of it; what has not been done then is done below.
-            answer, taken = self._buffer.exchange(line, fd, fd, _READ, self._by(timeout), self._newline != "\n")
+            try:
+                answer, taken = self._buffer.exchange(line, fd, fd, _READ, self._by(timeout), self._newline != "\n")
+            except ConnectionResetError:
+                self._reset()
             self._taken += taken
             if answer is not None:
                 return cast(Str, answer)

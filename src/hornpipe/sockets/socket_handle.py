@@ -134,11 +134,14 @@ class SocketHandle(Handle[Str]):
         try:
             count = self._receive(fd, seen)
         except ConnectionResetError:
-            raise ConnectionResetError(errno.ECONNRESET, f"{self._name} reset the connection") from None
+            self._reset()
         if count is None:
             self._expired("reading from")
         elif count == self._read_size and count < _LONGEST_READ:
             self._read_size = count * 4
+
+    def _reset(self) -> NoReturn:
+        raise ConnectionResetError(errno.ECONNRESET, f"{self._name} reset the connection") from None
 
     def _receive(self, fd: int, seen: int) -> int | None:
         """Read once into the buffer: as ``wait.fill`` tells."""

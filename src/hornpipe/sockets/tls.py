@@ -107,8 +107,8 @@ class TlsConnection(Connection[Str]):
                 data = self._socket.calls.recv(self._read_size * 4, NO_WAIT)
             except BlockingIOError:
                 return None
-            except ConnectionResetError as error:
-                raise ConnectionResetError(error.errno, f"{self._name} reset the connection") from None
+            except ConnectionResetError:
+                self._reset()
             if data:
                 self._incoming.write(data)
             else:
