@@ -361,6 +361,7 @@ class TestAccepting:
                 call()
 
     def test_iterating_takes_one_after_another(self, listener: hp.Listener) -> None:
+        """perlipc:N4"""
         clients = [hp.connect(listener.address, timeout=5) for _ in range(3)]
         for client, connection in zip(clients, listener, strict=False):
             with client, connection:
