@@ -363,11 +363,15 @@ class TestAccepting:
     def test_iterating_takes_one_after_another(self, listener: hp.Listener) -> None:
         """perlipc:N4"""
         clients = [hp.connect(listener.address, timeout=5) for _ in range(3)]
-        for client, connection in zip(clients, listener, strict=False):
-            with client, connection:
-                assert connection.peer == client.local
-            if client is clients[-1]:
+        served = []
+        for connection in listener:
+            with connection:
+                served.append(connection.peer)
+            if len(served) == 3:
                 break
+        assert served == [client.local for client in clients]
+        for each in clients:
+            each.close()
 
     def test_it_is_no_connection_s_descriptor_for_a_child(self, listener: hp.Listener) -> None:
         """gotcha:R7"""
