@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import copy
+import errno
+import json
 import os
 import pickle
+import random
+import resource
+import time
 
 import pytest
 
 import hornpipe as hp
 from hornpipe._native import sysv as native
-from hornpipe.sysv import MessageQueue, Semaphore, SemaphoreSet, SharedMemory, semaphores
+from hornpipe.sysv import (
+    MessageQueue,
+    ObjectRemoved,
+    Semaphore,
+    SemaphoreSet,
+    SharedMemory,
+    SystemLimit,
+    semaphores,
+)
 from hornpipe.testing.patience import wait_until
 
 KEY = hp.sysv.key_for(f"hornpipe test of hostility {os.getpid()}")
@@ -181,6 +196,58 @@ class TestMakers:
             assert sems.id not in taken
 
 
+class TestRemovers:
+    """Objects that come and go under everybody's hands."""
+
+    @staticmethod
+    def churn(open_or_create):
+        """Make it or find it, and remove it half of the time; what comes of it by name."""
+        came = collections.Counter()
+        dice, end = random.Random(os.getpid()), time.monotonic() + 0.3
+        while time.monotonic() < end:
+            try:
+                thing = open_or_create()
+                if isinstance(thing, SemaphoreSet):
+                    assert thing.values == [2, 3]
+                if isinstance(thing, SharedMemory):
+                    thing.detach()
+            except ObjectRemoved:
+                came["removed"] += 1
+                continue
+            came["had"] += 1
+            if dice.random() < 0.5:
+                thing.remove()
+        print(json.dumps(came))
+
+    @pytest.mark.parametrize(
+        "open_or_create",
+        [
+            lambda: SharedMemory.open_or_create(KEY, 100),
+            lambda: SemaphoreSet.open_or_create(KEY, [2, 3]),
+            lambda: MessageQueue.open_or_create(KEY),
+        ],
+        ids=["segment", "set", "queue"],
+    )
+    def test_open_or_create_gives_one_or_says_that_it_is_removed(self, open_or_create):
+        """gotcha:Y4, gotcha:Y1"""
+        with contextlib.ExitStack() as stack:
+            children = [stack.enter_context(hp.fn(self.churn, open_or_create).reader()) for _ in range(4)]
+            came = [json.loads(child.read()) for child in children]
+        assert all(each["had"] for each in came)
+        open_or_create().remove()
+
+
+class TestNumbers:
+    """What would be another number in the kernel is refused."""
+
+    @pytest.mark.parametrize("uid", [-1, -5, 0xFFFF_FFFF, 1 << 32])
+    def test_owners(self, thing, uid):
+        for words in ({"uid": uid}, {"gid": uid}):
+            with pytest.raises(ValueError, match="must be from 0 to 4294967294"):
+                thing.chown(**words)
+        assert (thing.stat().owner.uid, thing.stat().owner.gid) == (os.geteuid(), os.getegid())
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="being somebody else needs root")
 class TestSomebodyElse:
     """gotcha:Y13"""
@@ -208,6 +275,17 @@ class TestSomebodyElse:
         with MessageQueue.create(KEY, mode=0o622) as ours:
             self.as_nobody(send)
             assert ours.receive(timeout=0).data == b"please"
+
+    def test_memory_that_may_not_be_locked_names_the_limit(self):
+        """gotcha:Y5"""
+
+        def lock():
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (4096, 4096))
+            with SharedMemory.create(1 << 20) as shm, pytest.raises(SystemLimit, match="RLIMIT_MEMLOCK") as caught:
+                shm.lock()
+            assert (caught.value.name, caught.value.value, caught.value.errno) == ("RLIMIT_MEMLOCK", 4096, errno.ENOMEM)
+
+        self.as_nobody(lock)
 
     def test_who_may_only_operate_operates(self):
         """gotcha:Y13"""

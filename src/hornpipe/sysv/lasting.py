@@ -77,7 +77,7 @@ class Lasting(_sysv.Identified):
 
     def chown(self, uid: int | None = None, gid: int | None = None) -> None:
         """Give it to another user or group; ``None`` leaves that one as it is."""
-        self._told("chown", lambda: self._change(-1 if uid is None else uid, -1 if gid is None else gid, -1))
+        self._told("chown", lambda: self._change(_check_owner(uid, "uid"), _check_owner(gid, "gid"), -1))
 
     def chmod(self, mode: int) -> None:
         """Set its permissions: nine bits, of which those for executing mean nothing."""
@@ -126,6 +126,15 @@ class Lasting(_sysv.Identified):
         return False
 
 
+def _check_owner(number: int | None, what: str) -> int:
+    if number is None:
+        return -1
+    # The kernel would take the lower 32 bits; all of them set is nobody.
+    if not 0 <= number < 0xFFFF_FFFF:
+        raise ValueError(f"{what} must be from 0 to 4294967294, not {number}")
+    return number
+
+
 def check_mode(mode: int) -> int:
     """Refuse what is no set of permission bits."""
     if not 0 <= mode <= 0o777:
@@ -164,5 +173,5 @@ def find_or_make(find: Callable[[], T], make: Callable[[], T]) -> T:
             pass
         try:
             return make()
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):  # the second: removed again before it was ours to use
             pass

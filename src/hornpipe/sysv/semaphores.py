@@ -188,18 +188,16 @@ class SemaphoreSet(_sysv.Semaphores, Lasting):
             if found.semaphores != count:
                 raise ValueError(f"{self!r} has {found.semaphores} semaphores, not {count}")
             # SETALL leaves its process's number: without an operation the values are there all the same.
-            if found.operation_time or not any(initial) or all(self._pid(index) for index in range(count)):
+            if found.operation_time or not any(initial) or all(sem.pid for sem in self):
                 return True
-            if time.monotonic_ns() >= dead and found.owner.creator_uid == os.geteuid() and not self._awaited():
+            awaited = any(sem.waiting or sem.waiting_for_zero for sem in self)
+            if time.monotonic_ns() >= dead and found.owner.creator_uid == os.geteuid() and not awaited:
                 # Nobody has touched it. If its maker only slept, it finds its id removed, and starts over.
                 self._remove_quietly()
                 return False
             if passed(deadline):
                 raise TimeoutError(f"{self!r} was made and not given its values in time; if its maker died, remove it")
             wait.until([], sooner(deadline, time.monotonic_ns() + _LOOK_AGAIN))
-
-    def _awaited(self) -> bool:
-        return any(self._waiting(index, zero) for index in range(len(self)) for zero in (False, True))
 
     def __getitem__(self, index: int) -> Semaphore:
         return Semaphore(self, index)

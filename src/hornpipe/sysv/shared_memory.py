@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from typing import Any, NamedTuple, Self, TypeVar
 
 from hornpipe._native import sysv as _sysv
+from hornpipe.errors import system_limit
 from hornpipe.sysv.failures import failure
 from hornpipe.sysv.lasting import Lasting, Owner, find, find_or_make, make
 from hornpipe.sysv.limits import limit, reached
@@ -139,7 +141,8 @@ class SharedMemory(_sysv.Segment, Lasting):
             shm._attach(id, key, created, size, read_only, address)
         except OSError as error:
             if created:
-                _sysv.remove_segment(id)
+                with contextlib.suppress(OSError):  # somebody may have been quicker
+                    _sysv.remove_segment(id)
             if error.errno == errno.EINVAL and address:
                 raise ValueError(
                     f"a segment cannot be attached at {address:#x}: taken, or no multiple of a page"
@@ -191,7 +194,10 @@ class SharedMemory(_sysv.Segment, Lasting):
         return SegmentStat(owner._replace(mode=owner.mode & 0o777), *facts, locked, doomed)
 
     def lock(self) -> None:
-        """Keep it out of swap (SHM_LOCK). Without privileges RLIMIT_MEMLOCK bounds how much of that there may be."""
+        """Keep it out of swap (SHM_LOCK).
+
+        ``SystemLimit`` when that is more than RLIMIT_MEMLOCK allows to those without privileges.
+        """
         self._told("lock", lambda: _sysv.control_segment(self.id, _sysv.SHM_LOCK))
 
     def unlock(self) -> None:
@@ -206,6 +212,21 @@ class SharedMemory(_sysv.Segment, Lasting):
 
     def _facts(self) -> tuple[_sysv.Common, tuple[int, ...]]:
         return _sysv.segment_facts(self.id)
+
+    def _failed(self, error: int, doing: str) -> Exception:
+        if error == errno.ENOMEM and doing == "lock":
+            import resource
+
+            most, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+            return system_limit(
+                error,
+                f"lock: with the {self.size} bytes of {self!r} more would be kept out of swap than {most} "
+                "(RLIMIT_MEMLOCK); ulimit -l raises it",
+                name="RLIMIT_MEMLOCK",
+                value=most,
+                knob="ulimit -l",
+            )
+        return super()._failed(error, doing)
 
     # What the native half asks for.
 
