@@ -11,6 +11,8 @@ REFUSED: int
 ENDED: int
 LOOK: int
 
+def tidy() -> None: ...
+
 class Brood:
     taken: int
     listener: int

@@ -580,6 +580,11 @@ cdef class Brood:
         self.let_go()
 
 
+def tidy():
+    """malloc(3) sorts what was freed once something big is wanted: now, and not in each child."""
+    free(calloc(1, 1 << 20))
+
+
 cdef object name_of(any_name *name, socklen_t size):
     return made_name(name, size)
 

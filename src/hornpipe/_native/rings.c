@@ -39,6 +39,7 @@ struct ring {
 };
 
 static struct ring rings[RING_COUNT];
+static int used_rings; /* those behind have never been opened: a child that looked at them would get their pages */
 static _Atomic uint64_t routes[NUMBERS];
 static atomic_llong recorded[NUMBERS], merged[NUMBERS];
 static atomic_int in_flight;
@@ -226,6 +227,8 @@ int ring_open(int wake_fd, int ours_alone) {
         errno = EMFILE;
     else {
         struct ring *ring = &rings[found];
+        if (found >= used_rings)
+            used_rings = found + 1;
         if (!ring->slots) {
             void *memory = mmap(NULL, CAPACITY * sizeof *ring->slots, PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -361,8 +364,9 @@ long long rings_merged(int number) { return atomic_load(&merged[number]); }
 void rings_forget(void) {
     /* Nothing is written that need not be: see reset. */
     pthread_mutex_init(&opening, NULL);
-    atomic_store(&in_flight, 0);
-    for (int i = 0; i < RING_COUNT; i++)
+    if (atomic_load(&in_flight))
+        atomic_store(&in_flight, 0);
+    for (int i = 0; i < used_rings; i++)
         if (atomic_load(&rings[i].in_use) && atomic_load(&rings[i].ours_alone)) {
             for (int number = 1; number < NUMBERS; number++)
                 if (atomic_load(&routes[number]) >> i & 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gc
 import os
@@ -67,6 +66,7 @@ class Forked(Model):
         # What is garbage now would be found by each child anew, and each would copy all that it looks at.
         gc.collect()
         gc.freeze()
+        _brood.tidy()
         self._brood.open()
 
     def _warm_up(self) -> None:
@@ -204,6 +204,8 @@ class Forked(Model):
 
 def flush() -> None:
     """What was printed before a fork is the parent's to write, and what the child printed is its own."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            stream.flush()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        pass  # closed, or nobody reads it

@@ -40,6 +40,8 @@ class Inline(Model):
         """End those who are still being served."""
         self.listener.close()
 
+    in_this_thread = True
+
     def hurry(self, seconds: float) -> None:
         """From a signal handler, while a client is served: interrupt its handler after so many seconds."""
         if self._bounds is not None:

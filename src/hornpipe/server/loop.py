@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import os
 import select
 from collections.abc import Callable
@@ -39,7 +38,7 @@ class Loop:
         # Above 2, where a program that closed its stdin would have it.
         self._ready = Descriptor(above_stdio(os.dup(epoll.fileno())))
         self._calls: dict[int, Call] = {}
-        self._timers: list[tuple[int, int, Timer]] = []
+        self._timers: list[tuple[int, int, Timer]] = []  # a few, the next one last
         self._count = 0
         self._woken, self._waker = pipe()
         nonblocking(self._woken.fileno())
@@ -62,7 +61,8 @@ class Loop:
         timer = Timer(call)
         if deadline != NEVER:
             self._count += 1
-            heapq.heappush(self._timers, (deadline, self._count, timer))
+            self._timers.append((deadline, self._count, timer))
+            self._timers.sort(key=lambda each: each[:2], reverse=True)
         return timer
 
     def ask(self, call: Call) -> None:
@@ -88,9 +88,9 @@ class Loop:
     @property
     def deadline(self) -> int:
         """When the next call is due."""
-        while self._timers and self._timers[0][2].call is None:
-            heapq.heappop(self._timers)
-        return self._timers[0][0] if self._timers else NEVER
+        while self._timers and self._timers[-1][2].call is None:
+            self._timers.pop()
+        return self._timers[-1][0] if self._timers else NEVER
 
     def step(self, *, look_only: bool = False) -> None:
         """Wait for what comes first, and do it; or do what is due already."""
@@ -99,8 +99,8 @@ class Loop:
                 call = self._calls.get(fd)
                 if call is not None:  # one of those before it may have forgotten it
                     call()
-        while self._timers and passed(self._timers[0][0]):
-            timer = heapq.heappop(self._timers)[2]
+        while self._timers and passed(self._timers[-1][0]):
+            timer = self._timers.pop()[2]
             if timer.call is not None:
                 timer.call()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import struct
+import sys
 from _socket import AF_UNIX, IPPROTO_TCP, TCP_INFO
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -30,6 +30,13 @@ class Model(ABC):
         self.service = service
         self.log = service.log
         self.numbers = service.numbers
+
+    in_this_thread = False
+    """Whether handlers run in the thread that the loop has."""
+
+    def hurry(self, seconds: float) -> None:
+        """From a signal handler, while a client is served in this thread: give it so many seconds."""
+        return
 
     @abstractmethod
     def begin(self) -> None:
@@ -174,4 +181,4 @@ def queued(listener: Listener, fd: int) -> int:
     # struct tcp_info (linux/tcp.h): 8 bytes, then rto, ato, snd_mss, rcv_mss, unacked, which is the queue's
     # length for a socket that listens.
     info = calls.getsockopt(IPPROTO_TCP, TCP_INFO, 104)
-    return int(struct.unpack_from("=I", info, 24)[0])
+    return int.from_bytes(info[24:28], sys.byteorder)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from hornpipe.address import Address
-from hornpipe.command import Command
 from hornpipe.deadline import check_timeout
 from hornpipe.server.journal import Journal
 from hornpipe.sockets import Listener
+from hornpipe.sockets.socket_handle import check_newline
 
 if TYPE_CHECKING:
     import logging
@@ -53,7 +54,8 @@ class ServerOptions(TypedDict, total=False):
     tls: ssl.SSLContext | None
     """Encrypt, with this context for servers."""
     newline: str
-    r"""What a line that is written ends with: ``\n`` or ``\r\n``. A program's lines are translated, both ways."""
+    r"""What a line that is written ends with: ``\n`` or ``\r\n``, also called ``crlf``. A program's lines
+    are translated, both ways."""
     ready: Callable[[], object] | None
     """Called once clients are served, as ``Daemon.ready``; a service manager is told in any case."""
     log: logging.Logger | None
@@ -78,13 +80,14 @@ class Settings:
         self.idle_timeout = check_timeout(given.get("idle_timeout", IDLE), "idle_timeout")
         self.stop_grace = check_timeout(given.get("stop_grace", GRACE), "stop_grace")
         self.user, self.group = given.get("user"), given.get("group")
-        self.tls, self.newline = given.get("tls"), given.get("newline", "\n")
+        self.tls, self.newline = given.get("tls"), check_newline(given.get("newline", "\n"))
         self.ready = given.get("ready")
         self.log = Journal(given.get("log"))
         self._check_model(given)
         if isinstance(addresses, Listener) and (self.tls is not None or self.newline != "\n"):
             raise ValueError("tls= and newline= are given to listen(), where the listener was made")
-        if not isinstance(handler, Command) and not callable(handler):
+        self.is_program = _is_program(handler)
+        if not self.is_program and not callable(handler):
             raise TypeError(f"a handler is a callable that takes a connection, or a cmd(), not {handler!r}")
         self.handler = handler
         self.listener = addresses if isinstance(addresses, Listener) else None
@@ -108,6 +111,11 @@ def _count(given: ServerOptions, name: str) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise ValueError(f"{name} must be a number, 1 or more, or None, not {value!r}")
     return None if value is None else int(value)
+
+
+def _is_program(handler: object) -> bool:
+    command: Any = sys.modules.get("hornpipe.command")  # who has a command has it loaded
+    return command is not None and isinstance(handler, command.Command)
 
 
 def _parsed(given: Any) -> list[Address]:

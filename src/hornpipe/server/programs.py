@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
+from _socket import SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET
 from typing import Any
 
 from hornpipe import reaper, spawn
 from hornpipe.command import Command
-from hornpipe.deadline import NEVER, after, passed, sooner
+from hornpipe.deadline import NEVER, after
 from hornpipe.errors import SpawnError
-from hornpipe.fd import Descriptor
+from hornpipe.fd import Descriptor, pipe
 from hornpipe.job import open_redirection
 from hornpipe.reaper import Child
 from hornpipe.server import counts
+from hornpipe.server.conversing import converse
 from hornpipe.server.forked import AFTER_TERM, Forked
 from hornpipe.server.journal import WARNING
 from hornpipe.server.loop import Loop
@@ -33,7 +36,7 @@ _CONNECTION_DECIDES = "the client is its stdin and stdout, and the server's limi
 class Program:
     """A command, made ready to be started often."""
 
-    def __init__(self, command: Command[Any]) -> None:
+    def __init__(self, command: Command[Any], idle_timeout: float | None, relays: bool) -> None:
         given = command._options
         for name in _REFUSED:
             if name in given:
@@ -41,6 +44,9 @@ class Program:
         if "env_base" not in given:
             command = command.with_options(env_base="minimal")
         self.command = command
+        self.relays = relays
+        """Whether somebody has to stand between the program and its client, who translates."""
+        self._idle = b"" if idle_timeout is None else struct.pack("ll", int(idle_timeout), int(idle_timeout % 1 * 1e6))
         self._stage = command._stages()[0]
         self.recipe = self._stage.recipe
         self.ok_codes = given.get("ok_codes", (0,))
@@ -65,6 +71,10 @@ class Program:
         """Start it for a client."""
         fd = connection.fileno()
         errors = fd if self._errors == 1 else self._errors
+        if self._idle:
+            # Nobody is between the program and its client: the kernel gives up waiting in our place (socket(7)).
+            connection.calls.setsockopt(SOL_SOCKET, SO_RCVTIMEO, self._idle)
+            connection.calls.setsockopt(SOL_SOCKET, SO_SNDTIMEO, self._idle)
         plan = spawn.plan_of(self.recipe, (fd, fd, errors), group=True, terminal=-1, foreground=-1)
         report, error, stage, which = plan.launch(
             self._candidates,
@@ -82,13 +92,47 @@ class Program:
 
     def attend(self, connection: Connection[str]) -> None:
         """Serve a client with it from beginning to end: a handler."""
+        if self.relays:
+            self._converse(connection)
+        else:
+            self._hand_over(connection)
+
+    def _converse(self, connection: Connection[str]) -> None:
+        given, theirs = pipe()
+        ours, answers = pipe()
+        with given, theirs, ours, answers:
+            wanted: dict[str, Any] = {"stdin": given.fileno(), "stdout": answers.fileno()}
+            if self._errors == 1:
+                wanted["stderr"] = answers.fileno()
+            command = self.command.with_options(
+                **wanted, env={name: value for name, _, value in map(_split, variables(connection))}, new_session=True
+            )
+            process = command.start()
+            given.close()
+            answers.close()
+            try:
+                converse(connection, theirs, ours)
+                status = process.wait_until(connection.deadline)
+            except BaseException:
+                process.terminate(self.grace)
+                raise
+        if status is None:
+            process.terminate(self.grace)
+            raise TimeoutError(f"{self.recipe.label!r} had not ended by then")
+        self._check(status)
+
+    def _check(self, status: ExitStatus) -> None:
+        if status.code not in self.ok_codes:
+            raise ChildProcessError(f"{self.recipe.label!r} {status}")
+
+    def _hand_over(self, connection: Connection[str]) -> None:
         child = Child()
         try:
             self.launch(connection, child)
             deadline = connection.deadline
             if not child.wait_for_end(deadline):
                 child.signal(signal.SIGTERM, group=True)
-                child.wait_for_end(sooner(after(self.grace), NEVER))
+                child.wait_for_end(after(self.grace))
                 child.signal(signal.SIGKILL, group=True)
                 child.wait(NEVER)
                 raise TimeoutError(f"{self.recipe.label!r} had not ended by then")
@@ -99,8 +143,7 @@ class Program:
         finally:
             child.close()
         assert status is not None
-        if status.code not in self.ok_codes and not passed(deadline):
-            raise ChildProcessError(f"{self.recipe.label!r} {status}")
+        self._check(status)
 
 
 class Programs(Forked):
@@ -139,6 +182,11 @@ class Programs(Forked):
         if status.code not in self._program.ok_codes:
             self.numbers.add(counts.FAILED, 1)
             self.log.say(WARNING, "process %d, %r, %s", pid, self._program.recipe.label, status)
+
+
+def _split(variable: bytes) -> tuple[str, str, str]:
+    name, _, value = os.fsdecode(variable).partition("=")
+    return name, "", value
 
 
 def variables(connection: Connection[str]) -> list[bytes]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Any, NoReturn, Self, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
-from hornpipe import spawn, wait
+from hornpipe import wait
 from hornpipe._native.shared import Numbers
 from hornpipe.address import Address
-from hornpipe.command import Command
 from hornpipe.deadline import NEVER, after
 from hornpipe.fd import Descriptor, pipe
 from hornpipe.reaper import Child
@@ -18,11 +17,13 @@ from hornpipe.server import counts
 from hornpipe.server.counts import Counts
 from hornpipe.server.forked import flush
 from hornpipe.server.options import Addresses, ServerOptions, Settings
-from hornpipe.server.programs import Program
 from hornpipe.server.service import Handler, Limits, Service
 from hornpipe.server.serving import LAST, Serving
 from hornpipe.sockets import Listener, listen
-from hornpipe.spawn.recipe import Recipe
+
+if TYPE_CHECKING:
+    from hornpipe.command import Command
+    from hornpipe.server.programs import Program
 
 
 class Server:
@@ -45,7 +46,7 @@ class Server:
 
     def __init__(self, addresses: Addresses, handler: Handler | Command[Any], **options: Unpack[ServerOptions]) -> None:
         self._settings = Settings(addresses, handler, **options)
-        self._program = Program(handler) if isinstance(handler, Command) else None
+        self._program = self._make_program(handler) if self._settings.is_program else None
         self._numbers = Numbers(counts.FIELDS)
         settings = self._settings
         self._service = Service(
@@ -60,6 +61,12 @@ class Server:
         self._child: Child | None = None
         self._life: Descriptor | None = None
         self._done: Descriptor | None = None
+
+    def _make_program(self, command: Any) -> Program:
+        from hornpipe.server.programs import Program  # who has none forks faster without it
+
+        settings = self._settings
+        return Program(command, settings.idle_timeout, settings.tls is not None or settings.newline == "\r\n")
 
     @property
     def addresses(self) -> list[Address]:
@@ -103,7 +110,7 @@ class Server:
             self._program.prepare()
         given = self._settings.listener
         self._listener = (
-            listen(*self._settings.addresses, tls=self._settings.tls, newline=self._settings.newline)
+            listen(*self._settings.addresses, tls=self._settings.tls, newline=self._settings.newline, keep=True)
             if given is None
             else given
         )
@@ -133,6 +140,9 @@ class Server:
         return self
 
     def _start_child(self, listener: Listener) -> None:
+        from hornpipe import spawn
+        from hornpipe.spawn.recipe import Recipe
+
         child = Child()
         life, self._life = pipe()
         told, telling = pipe()

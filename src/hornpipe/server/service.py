@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -49,16 +49,20 @@ class Service:
         What the handler raises is logged with the peer, and nobody else's affair; all but
         ``KeyboardInterrupt`` and its like, which are about the whole program.
         """
-        begun = now()
-        self.tell_begin(connection)
+        told = self.log.wants(INFO)
+        begun = now() if told else 0
+        if told:
+            self.tell_begin(connection)
         verdict = "ended"
         try:
-            connection.limit(after(self.limits.per_client_timeout))
-            connection.timeout = self.limits.idle_timeout
+            if self.limits.per_client_timeout is not None:
+                connection.limit(after(self.limits.per_client_timeout))
+            connection._timeout = self.limits.idle_timeout  # checked already
             try:
                 self.handler(connection)
             finally:
-                connection = connection.latest
+                if connection.superseded:
+                    connection = connection.latest
                 connection.close()
         except ConnectionError as error:
             verdict = "gone"
@@ -68,45 +72,50 @@ class Service:
             verdict = "timed out"
             self.numbers.add(counts.TIMED_OUT, 1)
             self.log.say(INFO, "%s was given up: %s", connection.name, error)
-        except Exception:  # noqa: BLE001 (whatever it is, it costs this client alone; the log has it all)
-            verdict = "failed"
-            self.numbers.add(counts.FAILED, 1)
-            self.log.say(ERROR, "the handler failed for %s", connection.name, trace=True, **_facts(connection, "fail"))
+        except Exception as error:  # noqa: BLE001 (whatever it is, it costs this client alone; the log has it all)
+            verdict = self._failed(connection, error)
         finally:
-            # A handler that leaves by sys.exit() or KeyboardInterrupt has closed nothing of ours.
-            with contextlib.suppress(OSError):
-                connection.close()
             if connection.received:
                 self.numbers.add(counts.RECEIVED, connection.received)
             if connection.taken:
                 self.numbers.add(counts.SENT, connection.taken)
-            self.tell_end(connection, verdict, begun)
+            if told:
+                self.tell_end(connection, verdict, begun)
         return verdict != "failed"
+
+    def _failed(self, connection: Connection[Any], error: Exception) -> str:
+        ssl: Any = sys.modules.get("ssl")
+        if ssl is not None and isinstance(error, ssl.SSLError):
+            # Whoever cannot shake hands, or does not want to, is no failure of the handler's.
+            self.numbers.add(counts.GONE, 1)
+            self.log.say(INFO, "%s and we do not agree on TLS: %s", connection.name, error)
+            return "gone"
+        self.numbers.add(counts.FAILED, 1)
+        self.log.say(ERROR, "the handler failed for %s", connection.name, trace=True, **_facts(connection, "fail"))
+        return "failed"
 
     def tell_begin(self, connection: Connection[str]) -> None:
         """The line for the beginning."""
-        if self.log.wants(INFO):
-            self.log.say(INFO, "%s: connected", connection.name, **_facts(connection, "begin"))
+        self.log.say(INFO, "%s: connected", connection.name, **_facts(connection, "begin"))
 
     def tell_end(self, connection: Connection[Any], verdict: str, begun: int) -> None:
         """The line for the end."""
-        if self.log.wants(INFO):
-            duration = (now() - begun) / 1e9
-            received, sent = connection.received, connection.taken
-            self.log.say(
-                INFO,
-                "%s: %s after %.3f s, %d bytes received, %d sent",
-                connection.name,
-                verdict,
-                duration,
-                received,
-                sent,
-                **_facts(connection, "end"),
-                verdict=verdict,
-                duration=duration,
-                received=received,
-                sent=sent,
-            )
+        duration = (now() - begun) / 1e9
+        received, sent = connection.received, connection.taken
+        self.log.say(
+            INFO,
+            "%s: %s after %.3f s, %d bytes received, %d sent",
+            connection.name,
+            verdict,
+            duration,
+            received,
+            sent,
+            **_facts(connection, "end"),
+            verdict=verdict,
+            duration=duration,
+            received=received,
+            sent=sent,
+        )
 
 
 def _facts(connection: Connection[Any], event: str) -> dict[str, Any]:

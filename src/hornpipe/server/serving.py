@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 from hornpipe import supervision
 from hornpipe._native.wait import in_main_thread
-from hornpipe.daemon import drop_privileges
 from hornpipe.deadline import after, passed
 from hornpipe.server.forked import Forked
-from hornpipe.server.inline import Inline
 from hornpipe.server.loop import Loop
 from hornpipe.server.model import Model
 from hornpipe.server.options import Settings
-from hornpipe.server.preforked import Preforked
-from hornpipe.server.programs import Program, Programs
 from hornpipe.server.service import Service
 from hornpipe.signals import SIG, Signal, Watch
 from hornpipe.sockets import Listener
+
+if TYPE_CHECKING:
+    from hornpipe.server.programs import Program
 
 LAST = 2.0
 """Seconds for those who have been killed to be gone."""
@@ -46,14 +47,20 @@ class Serving:
         loop, listener, service = self.loop, self._listener, self._service
 
         match self._settings.model:
-            case "fork" if program is not None:
+            case "fork" if program is not None and not program.relays:
+                from hornpipe.server.programs import Programs
+
                 return Programs(loop, listener, service, program)
             case "fork":
                 return Forked(loop, listener, service)
             case "prefork":
+                from hornpipe.server.preforked import Preforked
+
                 settings = self._settings
                 return Preforked(loop, listener, service, loop.close, settings.workers, settings.max_requests)
             case "inline" if in_main_thread():
+                from hornpipe.server.inline import Inline
+
                 return Inline(loop, listener, service)
         from hornpipe.server.threaded import Threaded  # see Server._start_thread
 
@@ -64,7 +71,10 @@ class Serving:
         with ExitStack() as stack:
             stack.callback(self._model.close)
             stack.callback(self.loop.close)
-            drop_privileges("the server", self._settings.user, self._settings.group)
+            if self._settings.user is not None or self._settings.group is not None:
+                from hornpipe.daemon import drop_privileges
+
+                drop_privileges("the server", self._settings.user, self._settings.group)
             if in_main_thread():
                 self._heed_signals(stack)
             stack.callback(self._end_all)
@@ -77,7 +87,7 @@ class Serving:
                 self._model.step()
 
     def _heed_signals(self, stack: ExitStack) -> None:
-        if isinstance(self._model, Inline):
+        if self._model.in_this_thread:
             # The handler has the thread: only a signal's own handler gets through to it.
             stack.enter_context(SIG.local(TERM=self._interrupt_inline, HUP=lambda sig: None))
             return
@@ -86,7 +96,7 @@ class Serving:
 
     def _interrupt_inline(self, sig: Signal) -> None:
         self.loop.ask(self.terminate)
-        if isinstance(self._model, Inline) and self._settings.stop_grace is not None:
+        if self._settings.stop_grace is not None:
             self._model.hurry(self._settings.stop_grace)
 
     def _hear(self, watch: Watch) -> None:
@@ -121,7 +131,9 @@ class Serving:
 
     def renew(self) -> None:
         """Replace what lives longer than a client."""
-        if not self._stopping:
+        # restart_on_hup() has its own handler of HUP, which executes the whole program anew.
+        reexec: Any = sys.modules.get("hornpipe.reexec")
+        if not self._stopping and not (reexec is not None and isinstance(SIG["HUP"], reexec.Restart)):
             self._model.restart()
 
     def _end_all(self) -> None:

@@ -11,13 +11,16 @@
 
 from __future__ import annotations
 
-from hornpipe.sockets.connecting import connect
 from hornpipe.sockets.connection import Connection, Credentials
-from hornpipe.sockets.datagrams import Datagram, DatagramSocket
 from hornpipe.sockets.listening import Listener, listen
-from hornpipe.sockets.opening import open_datagram
-from hornpipe.sockets.pairs import datagram_pair, socket_pair
 from hornpipe.sockets.unix_names import is_socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hornpipe.sockets.connecting import connect
+    from hornpipe.sockets.datagrams import Datagram, DatagramSocket
+    from hornpipe.sockets.opening import open_datagram
+    from hornpipe.sockets.pairs import datagram_pair, socket_pair
 
 __all__ = [
     "Connection",
@@ -32,3 +35,17 @@ __all__ = [
     "open_datagram",
     "socket_pair",
 ]
+
+_LATER = {"Datagram", "DatagramSocket", "connect", "datagram_pair", "open_datagram", "socket_pair"}
+"""What a server does without: it forks the faster the less it has in memory."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from hornpipe.sockets import connecting, datagrams, opening, pairs
+
+    for room in (connecting, datagrams, opening, pairs):
+        globals().update({each: value for each, value in vars(room).items() if each in _LATER})
+    found: object = globals()[name]
+    return found

@@ -7,7 +7,6 @@ Text is sent line by line, and whatever is gathered goes out before a read waits
 from __future__ import annotations
 
 import errno
-import struct
 from _socket import (
     AF_UNIX,
     IPPROTO_TCP,
@@ -41,7 +40,6 @@ MESSAGE_LIMIT = 16 << 20
 """Characters of a message that ends with a dot, unless told otherwise."""
 
 _READ = 16 * 1024
-_PEERCRED = struct.Struct("iII")
 
 
 class Credentials(NamedTuple):
@@ -79,12 +77,22 @@ class Connection(SocketHandle[Str]):
         # Whether its descriptor can be read and written as it is: a question with its answer is one native call then.
         self._plain = not self._receives_fds
 
+    def _begin(self, socket: Socket) -> None:
+        super()._begin(socket)
+        self._arrived = []
+        self._dotted = []
+
     # --- who and how ---
 
     @property
     def is_unix(self) -> bool:
         """Whether the peer is on this machine, at a Unix socket."""
         return self._scheme == "unix"
+
+    @property
+    def superseded(self) -> bool:
+        """Whether ``as_bytes()`` or ``as_text()`` has given another object that speaks for the connection."""
+        return self._successor is not None
 
     @property
     def latest(self) -> Connection[Any]:
@@ -113,7 +121,10 @@ class Connection(SocketHandle[Str]):
         accepted may be another one, and the number somebody else's by now.
         """
         self._only_unix("credentials")
-        return Credentials(*_PEERCRED.unpack(self._socket.calls.getsockopt(SOL_SOCKET, SO_PEERCRED, _PEERCRED.size)))
+        import struct
+
+        who = struct.Struct("iII")
+        return Credentials(*who.unpack(self._socket.calls.getsockopt(SOL_SOCKET, SO_PEERCRED, who.size)))
 
     @property
     def nodelay(self) -> bool:

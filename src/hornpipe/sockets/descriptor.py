@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _socket import MSG_DONTWAIT, MSG_NOSIGNAL
+from _socket import MSG_DONTWAIT, MSG_NOSIGNAL, SOCK_STREAM, getdefaulttimeout
 from _socket import socket as Calls
 
 from hornpipe.fd import Descriptor, above_stdio
@@ -26,6 +26,18 @@ class Socket(Descriptor):
         super().__init__(calls.fileno())
         self.calls = calls
         """The system calls on it, as the socket module has them."""
+
+    @classmethod
+    def accepted(cls, fd: int, family: int) -> Socket:
+        """One that accept(2) has made; it has no name yet to be looked up, and is nobody else's."""
+        if fd <= 2:
+            return cls(Calls(family, SOCK_STREAM, 0, fileno=fd))
+        made = cls.__new__(cls)
+        made._fd = fd
+        made.calls = Calls(family, SOCK_STREAM, 0, fd)
+        if getdefaulttimeout() is not None:
+            made.calls.setblocking(True)
+        return made
 
     def close(self) -> None:
         """Close it; closing twice does nothing."""

@@ -22,7 +22,7 @@ from _socket import socket as Calls
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
-from hornpipe import wait
+from hornpipe import image, wait
 from hornpipe.address import Address
 from hornpipe.deadline import after, check_timeout, passed, sooner
 from hornpipe.fd import Descriptor, above_stdio
@@ -32,7 +32,7 @@ from hornpipe.sockets.connection import Connection
 from hornpipe.sockets.descriptor import Socket
 from hornpipe.sockets.holders import holders
 from hornpipe.sockets.socket_handle import LINE_LIMIT, check_newline
-from hornpipe.sockets.unix_names import BoundName, bind
+from hornpipe.sockets.unix_names import BoundName, bind, is_socket
 from hornpipe.supervision import passed_descriptors
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 
 _passed: dict[int, str] = {}
+_KEPT = "hornpipe: listener"
 
 
 class Listener:
@@ -90,6 +91,7 @@ class Listener:
         self._kind = kind
         self._options = options
         self._all: Descriptor | None = None
+        self._kinds: dict[int, type[Connection[Any]]] = {}
         for socket, _ in sockets:
             # Who is ready may have gone before we ask, or have been taken in by a sibling.
             socket.calls.setblocking(False)
@@ -193,17 +195,17 @@ class Listener:
 
     def connection(self, fd: int, taken: int, name: Any) -> Connection[str]:
         """The connection of a client that was accepted at one of its ``descriptors``: its own, and its name."""
+        kind = self._kinds.get(fd)
+        if kind is None:
+            kind = self._kinds[fd] = self._make_kind(fd)
+        return kind.of(Socket.accepted(taken, self._sockets[fd][0].calls.family), name)
+
+    def _make_kind(self, fd: int) -> type[Connection[str]]:
         socket, address = self._sockets[fd]
-        ours = Socket(Calls(socket.calls.family, SOCK_STREAM, 0, fileno=taken))
-        peer = Address.of(address.scheme, name)
-        return self._kind(
-            ours,
-            TEXT,
-            scheme=address.scheme,
-            peer=peer,
-            name=str(peer) if peer is not None else f"a client of {address}",
-            **self._options,
+        made: Connection[str] = self._kind(
+            socket, TEXT, scheme=address.scheme, peer=None, name=f"a client of {address}", **self._options
         )
+        return made.kind_like_this()
 
     def calls(self, fd: int) -> Calls:
         """The system calls on one of its ``descriptors``, as the socket module has them."""
@@ -256,6 +258,7 @@ def listen(
     line_limit: int | None = LINE_LIMIT,
     receives_fds: bool = False,
     tls: SSLContext | None = None,
+    keep: bool = False,
 ) -> Listener:
     """Listen at ``tcp://host:port`` or ``unix:///path``, or at several of them (perlipc:N17).
 
@@ -268,6 +271,8 @@ def listen(
     ``tls``, an ``SSLContext`` for servers with its certificate loaded, they are encrypted: each shakes hands at its
     first use (or ``handshake()``), so that no client can hold up the next ``accept``.
     ``reuse=False`` does without SO_REUSEADDR, so that a restart meets the last one's connections.
+    With ``keep`` the sockets outlive a restart (``restart_on_hup()``): the program that comes after this one in
+    its process finds them by the same address, and whoever connects meanwhile waits for it.
     """
     wanted = [Address.parse(address) for address in addresses]
     for address in wanted:
@@ -292,7 +297,10 @@ def listen(
             if not wanted:
                 raise FileNotFoundError(errno.ENOENT, f"no socket named {passed!r} was passed to this process")
             for address in wanted:
-                made.make(address)
+                if not (keep and made.take_kept(address)):
+                    made.make(address)
+                if keep:
+                    made.keep(address)
         return Listener(made.sockets, made.names, kind, options)
     except BaseException:
         made.undo()
@@ -321,6 +329,7 @@ class _Made:
         self._reuse = reuse
         self.sockets: list[tuple[Socket, Address]] = []
         self.names: list[BoundName] = []
+        self._kept = 0
 
     def undo(self) -> None:
         for name in self.names:
@@ -328,19 +337,40 @@ class _Made:
         for socket, _ in self.sockets:
             socket.close()
 
+    def take_kept(self, wanted: Address) -> bool:
+        """Take the sockets for this address that the image before this one has left, if it has (gotcha:H4)."""
+        beginning = f"{_KEPT} {wanted} "
+        found = [name for name in image.kept_descriptors() if name.startswith(beginning)]
+        for name in found:
+            fd = image.claim(name)
+            assert fd is not None
+            self._take(fd, name)
+        if found and wanted.is_unix and not wanted.is_abstract and is_socket(wanted.path):
+            self.names.append(BoundName(wanted.path))  # ours to remove, as it was the last image's
+        return bool(found)
+
+    def keep(self, wanted: Address) -> None:
+        """Leave those that were made last to the image that comes after this one."""
+        for number, (socket, _) in enumerate(self.sockets[self._kept :]):
+            image.keep(f"{_KEPT} {wanted} {number}", socket)
+        self._kept = len(self.sockets)
+
     def adopt(self, name: str) -> None:
         """Take the sockets of this name that were passed to us."""
         _passed.update(passed_descriptors())
         for fd in [fd for fd, each in _passed.items() if each == name]:
             del _passed[fd]
-            socket = Socket(Calls(fileno=fd))
-            calls = socket.calls
-            if calls.getsockopt(SOL_SOCKET, SO_TYPE) != SOCK_STREAM or not calls.getsockopt(SOL_SOCKET, SO_ACCEPTCONN):
-                raise ValueError(f"the passed socket {name!r} is not one that listens for streams")
-            scheme = "unix" if calls.family == AF_UNIX else "tcp"
-            address = Address.of(scheme, calls.getsockname())
-            assert address is not None
-            self.sockets.append((socket, address))
+            self._take(fd, name)
+
+    def _take(self, fd: int, name: str) -> None:
+        socket = Socket(Calls(fileno=fd))
+        calls = socket.calls
+        if calls.getsockopt(SOL_SOCKET, SO_TYPE) != SOCK_STREAM or not calls.getsockopt(SOL_SOCKET, SO_ACCEPTCONN):
+            raise ValueError(f"the passed socket {name!r} is not one that listens for streams")
+        scheme = "unix" if calls.family == AF_UNIX else "tcp"
+        address = Address.of(scheme, calls.getsockname())
+        assert address is not None
+        self.sockets.append((socket, address))
 
     def make(self, address: Address) -> None:
         """Make one, or one for each of the host's addresses."""

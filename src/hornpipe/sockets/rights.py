@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import array
 import os
 from _socket import CMSG_SPACE, SCM_RIGHTS, SOL_SOCKET
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from hornpipe.fd import Descriptor, above_stdio
 from hornpipe.locks import HasFileno
+
+if TYPE_CHECKING:
+    import array
 
 MOST = 253
 """Descriptors that one message carries (SCM_MAX_FD)."""
@@ -20,6 +23,8 @@ Message = tuple[int, int, bytes]
 
 def numbers_of(files: Iterable[int | HasFileno]) -> array.array[int]:
     """The numbers to be sent."""
+    import array  # rare, and a server that forks does better without each module that it does not need
+
     return array.array("i", [each if isinstance(each, int) else each.fileno() for each in files])
 
 
@@ -30,6 +35,8 @@ def message(numbers: array.array[int]) -> list[tuple[int, int, array.array[int]]
 
 def arrived(messages: list[Message]) -> list[Descriptor]:
     """What came with control data that was received with MSG_CMSG_CLOEXEC, ours to close."""
+    import array
+
     found = array.array("i")
     for level, kind, data in messages:
         if level == SOL_SOCKET and kind == SCM_RIGHTS:

@@ -6,12 +6,12 @@ The descriptor stays in blocking mode and can be a child's stdin; only ``wait`` 
 from __future__ import annotations
 
 import errno
-import fcntl
-import struct
-import termios
+import sys
 from _socket import SHUT_RDWR, SHUT_WR, SOCK_STREAM
+from _socket import socket as Calls
 from _thread import allocate_lock
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from hornpipe import wait
 from hornpipe._native.buffers import ReadBuffer
@@ -35,8 +35,26 @@ _QUIET = 0.05
 """Seconds without input after which such a peer is taken to have finished."""
 
 
+class _Late:
+    """An attribute that is worked out when it is first asked for: most clients are never named."""
+
+    def __init__(self, work_out: Callable[[Any], Any]) -> None:
+        self._work_out = work_out
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, stream: Any, owner: type) -> Any:
+        value = stream.__dict__[self._name] = self._work_out(stream)
+        return value
+
+
 class SocketHandle(Handle[Str]):
     """What reads, writes and closes; ``Connection`` has the words for its user."""
+
+    if not TYPE_CHECKING:
+        _peer = _Late(lambda stream: Address.of(stream._scheme, stream._peer_name))
+        _name = _Late(lambda stream: stream._nobody if stream._peer is None else str(stream._peer))
 
     def __init__(
         self,
@@ -67,6 +85,34 @@ class SocketHandle(Handle[Str]):
         # Held for a system call that does not wait: a reader sends what the writer has gathered.
         self._sending = allocate_lock()
 
+    def kind_like_this(self) -> type[Self]:
+        """A class for many streams like this one, which share in it what they have in common.
+
+        The constructor is slow; and a forked child that copies so many references copies a page for each.
+        """
+        common = {**self.__dict__, "_nobody": self._name, "__doc__": type(self).__doc__}
+        for each in ("_peer", "_name", "_socket", "_source", "_sink"):
+            del common[each]
+        return type(type(self).__name__, (type(self),), common)
+
+    @classmethod
+    def of(cls, socket: Socket, name: Any) -> Self:
+        """One of them, whose peer the socket module calls ``name``."""
+        made = object.__new__(cls)
+        made._peer_name = name
+        made._begin(socket)
+        return made
+
+    _peer_name: Any
+    _nobody: str
+
+    def _begin(self, socket: Socket) -> None:
+        """What each has of its own."""
+        self._socket = self._source = self._sink = socket
+        self._buffer = self._new_buffer()
+        self._pending = bytearray()
+        self._sending = allocate_lock()
+
     def _new_buffer(self) -> ReadBuffer:
         limit = -1 if self._line_limit is None else self._line_limit
         return ReadBuffer(self._codec.line_form, limit, lenient=True, is_socket=True)
@@ -79,6 +125,21 @@ class SocketHandle(Handle[Str]):
     @timeout.setter
     def timeout(self, timeout: float | None) -> None:
         self._timeout = check_timeout(timeout)
+
+    @property
+    def newline(self) -> str:
+        r"""What a line that is written ends with, ``\n`` or ``\r\n``."""
+        return self._newline
+
+    @property
+    def calls(self) -> Calls:
+        """The system calls on its socket, as the socket module has them."""
+        return self._socket.calls
+
+    @property
+    def deadline_of_life(self) -> int:
+        """What ``limit`` has set."""
+        return self._limit
 
     def limit(self, deadline: int) -> None:
         """Bound all of its calls together by a deadline, whatever their own time-outs."""
@@ -172,7 +233,7 @@ class SocketHandle(Handle[Str]):
         ``.taken`` when nobody reads any more; after a ``TimeoutError`` the rest goes with the next flush.
         """
         self._writing_to()
-        encoded = self._codec.encode(self._with_newlines(data))
+        encoded = self._codec.encode(data if self._newline == "\n" else self._with_newlines(data))
         ends = b"\n" in encoded
         with self._sending:
             sent = self._send_at_once(encoded) if ends and not self._pending and len(encoded) < _BLOCK else 0
@@ -275,10 +336,11 @@ class SocketHandle(Handle[Str]):
         Closing with unread input resets the connection, and takes our last words with it
         (gotcha:SO12). So when the peer still sends it is heard out, for two seconds at most.
         """
-        if self.closed:
+        if self._source is None or self._socket.closed:
             return
         try:
-            self.flush()
+            if self._pending:
+                self.flush()
             self._hear_out()
         finally:
             self._close_ends()
@@ -287,7 +349,7 @@ class SocketHandle(Handle[Str]):
         if not self._has_spoken() or self._buffer.ended or self._socket.calls.type != SOCK_STREAM:
             return
         # Nothing unread: a plain close. No shutdown in this case, for the connection may be a child's by now.
-        if not self._discard():
+        if not wait.one(self._socket.fileno(), wait.READ, 0) or not self._discard():
             return
         self._finished = True
         self._shut_socket()
@@ -313,8 +375,11 @@ class SocketHandle(Handle[Str]):
         """Bytes that the peer's kernel has not acknowledged yet."""
         if self._scheme != "tcp":
             return 0
+        import fcntl
+        import termios
+
         answer = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, bytes(4))
-        return int.from_bytes(answer, "little" if struct.pack("=H", 1) == b"\1\0" else "big")
+        return int.from_bytes(answer, sys.byteorder)
 
     def cut(self) -> None:
         """End both directions at once, from any thread: whoever reads meets the end, whoever writes a broken pipe."""
@@ -332,6 +397,8 @@ class SocketHandle(Handle[Str]):
 
 def check_newline(newline: str) -> str:
     """Refuse what no protocol ends its lines with."""
+    if newline == "crlf":
+        return "\r\n"
     if newline not in ("\n", "\r\n"):
-        raise ValueError(f"newline must be '\\n' or '\\r\\n', not {newline!r}")
+        raise ValueError(f"newline must be '\\n' or '\\r\\n' (or 'crlf'), not {newline!r}")
     return newline

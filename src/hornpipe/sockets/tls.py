@@ -9,7 +9,7 @@ from hornpipe import wait
 from hornpipe.deadline import after, passed, sooner
 from hornpipe.lines import Str
 from hornpipe.sockets.connection import Connection
-from hornpipe.sockets.descriptor import NO_WAIT
+from hornpipe.sockets.descriptor import NO_WAIT, Socket
 from hornpipe.sockets.socket_handle import LINGER
 
 _PIECE = 16 * 1024
@@ -32,6 +32,10 @@ class TlsConnection(Connection[Str]):
         self._session: ssl.SSLObject | None = None
         self._shaken = False
         self._refused = False
+        self._cipher = bytearray()
+
+    def _begin(self, socket: Socket) -> None:
+        super()._begin(socket)
         self._cipher = bytearray()
 
     # --- the handshake ---
