@@ -23,6 +23,8 @@ from hornpipe.handle import Handle
 from hornpipe.locks import HasFileno
 
 _READ = 64 * 1024
+_PIECES = 8
+"""Pieces that are spliced in one direction before the other has its turn."""
 _SMALL = 4096
 """Bytes that a writable pipe takes without blocking (PIPE_BUF): for ends that stay in blocking mode."""
 _TIOCGPTN = 0x80045430  # ioctl_tty(2): only the master side of a terminal has a number
@@ -199,23 +201,22 @@ class _Flow:
             wanted[fd] = wanted.get(fd, 0) | events
 
     def move(self, ready: set[int]) -> None:
-        """Move what can be moved now, one piece of it: the other direction has its turn."""
-        if self._over:
-            return None
+        """Move what can be moved now, a few pieces of it: the other direction has its turn."""
+        if self._over or (self._sink if self._rest or self._held else self._source) not in ready:
+            return
         try:
-            if not (self._rest or self._held):
-                if self._source not in ready:
-                    return None
-                self._take()
-                if not self._sink_waits_not:
-                    return self._finish()
-            elif self._sink not in ready:
-                return None
-            self._give()
+            for _ in range(_PIECES):
+                if not (self._rest or self._held):
+                    self._take()
+                    if not self._sink_waits_not:
+                        break
+                self._give()
+                # Without asking again who is ready, as long as nobody would have to wait.
+                if self._ended or not self._splices:
+                    break
         except BlockingIOError:
-            return None
+            pass
         self._finish()
-        return None
 
     def _finish(self) -> None:
         if self._ended and not (self._rest or self._held):
