@@ -7,13 +7,13 @@ from typing import Any, Literal, cast
 
 from hornpipe import pty, wait
 from hornpipe._native.buffers import ReadBuffer
+from hornpipe.command.streams import OfJob
 from hornpipe.deadline import after, sooner
 from hornpipe.errors import CommandTimeout, LimitExceeded, NoAnswer, ReaderGone
 from hornpipe.fd import Descriptor, nonblocking
 from hornpipe.handle import Handle
 from hornpipe.job import Job
 from hornpipe.lines import Codec, Str
-from hornpipe.status import ExitStatus
 
 DEFAULT_LIMIT = 64 << 20
 """Bytes of unread output that sending may pile up."""
@@ -22,7 +22,7 @@ _READ = 64 * 1024
 _SHOWN = 4096
 
 
-class Duplex(Handle[Str]):
+class Duplex(Handle[Str], OfJob):
     """A conversation with a command: its input, its output and, if wanted, its stderr.
 
     Whatever is sent, its output is read meanwhile, so neither side can block the other for good.
@@ -59,16 +59,6 @@ class Duplex(Handle[Str]):
         self._simple = self._plain and simple_codec and not terminal and line_limit is None
         buffer = self._buffer  # and not self: a cycle would leave our end to the collector
         job.read_so_far = lambda: buffer.peek(_SHOWN)
-
-    @property
-    def status(self) -> ExitStatus | None:
-        """How the command (the last stage) ended; ``None`` while it runs."""
-        return self._job.statuses[-1]
-
-    @property
-    def pid(self) -> int:
-        """The number of the (first) process."""
-        return self._job.processes[0].pid
 
     # --- sending ---
 

@@ -20,7 +20,23 @@ _SHOWN = 4096
 
 
 @iterated_natively
-class Lines(LineReader, Generic[Str]):
+class OfJob:
+    """What every stream of a running command knows of it."""
+
+    _job: Job
+
+    @property
+    def pid(self) -> int:
+        """The number of the (first) process."""
+        return self._job.processes[0].pid
+
+    @property
+    def status(self) -> ExitStatus | None:
+        """How the command (the last stage) ended; ``None`` while it runs."""
+        return self._job.statuses[-1]
+
+
+class Lines(LineReader, Generic[Str], OfJob):
     """The lines of a command's output without their terminators, each as soon as it is whole.
 
     An iterator and a context manager: leaving it early ends the command, which is no error.
@@ -88,16 +104,6 @@ class Lines(LineReader, Generic[Str]):
             self._over = True
             self._job.complete()
 
-    @property
-    def pid(self) -> int:
-        """The number of the (first) process."""
-        return self._job.processes[0].pid
-
-    @property
-    def status(self) -> ExitStatus | None:
-        """How the command (the last stage) ended; ``None`` while it runs."""
-        return self._job.statuses[-1]
-
     def fileno(self) -> int:
         """The descriptor its output comes from, for poll; lines already read are not seen there."""
         return self._source.fileno()
@@ -122,7 +128,7 @@ class Lines(LineReader, Generic[Str]):
             self.close()
 
 
-class Reader(Handle[Str]):
+class Reader(Handle[Str], OfJob):
     """A command's output as a file object.
 
     Leaving its ``with`` block after the end waits and checks the status; before the end it ends
@@ -135,16 +141,6 @@ class Reader(Handle[Str]):
         self._over = False
         buffer = self._buffer  # and not self: a cycle would leave our end to the collector
         job.read_so_far = lambda: buffer.peek(_SHOWN)
-
-    @property
-    def pid(self) -> int:
-        """The number of the (first) process."""
-        return self._job.processes[0].pid
-
-    @property
-    def status(self) -> ExitStatus | None:
-        """How the command (the last stage) ended; ``None`` while it runs."""
-        return self._job.statuses[-1]
 
     def _fill(self) -> None:
         try:
@@ -203,7 +199,7 @@ class Reader(Handle[Str]):
             self._job.leave()
 
 
-class Writer(Handle[Str]):
+class Writer(Handle[Str], OfJob):
     """A command's input as a file object. Leaving its ``with`` block waits and checks the status."""
 
     def __init__(self, job: Job, sink: Descriptor, codec: Codec[Str]) -> None:
@@ -211,16 +207,6 @@ class Writer(Handle[Str]):
         super().__init__(None, sink, codec, deadline=job.deadline, name=job.label)
         self._job = job
         self._over = False
-
-    @property
-    def pid(self) -> int:
-        """The number of the (first) process."""
-        return self._job.processes[0].pid
-
-    @property
-    def status(self) -> ExitStatus | None:
-        """How the command (the last stage) ended; ``None`` while it runs."""
-        return self._job.statuses[-1]
 
     def _wait_for_room(self, fd: int) -> None:
         while self._job.pump.busy:
