@@ -19,6 +19,7 @@ from hornpipe.cli import (
     files,
     get,
     reader_gone,
+    serve,
     signals,
     sysv,
     tour,
@@ -113,6 +114,7 @@ for _command in (
     sysv.ipcs_command,
     sysv.ipcrm_command,
     completion.completion_command,
+    serve.serve_command,
 ):
     hornpipe.add_command(_command)
 
