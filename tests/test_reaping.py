@@ -563,6 +563,14 @@ class TestTheBackground:
         wait_until(lambda: gone(process.pid), what="its end")
         assert capfd.readouterr() == ("out\n", "err\n")
 
+    def test_outlives_us_without_a_word(self):
+        """perlipc:D4"""
+        done = hp.cmd(
+            sys.executable, "-c", "import hornpipe as hp; print(hp.cmd('sleep', '60', stdout=hp.NULL).background().pid)"
+        ).capture()
+        assert done.stderr == ""
+        os.kill(int(done.stdout), signal.SIGKILL)
+
     def test_leaves_no_zombie_of_a_pipeline(self):
         """perlipc:D4"""
         (hp.cmd("true") | hp.cmd("cat") | hp.cmd("cat")).background()

@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from typing import Any, Generic, Self, cast
+from typing import Any, Generic, Self, cast, overload
 
 from hornpipe import wait
 from hornpipe.deadline import NEVER, after
@@ -66,8 +66,14 @@ class Fifo(Generic[Str]):
     'a\nb\n'
     """
 
+    @overload
+    def __init__(self: Fifo[str], path: str | bytes | os.PathLike[Any], mode: int = 0o600) -> None: ...
+
+    @overload
+    def __init__(self, path: str | bytes | os.PathLike[Any], mode: int = 0o600, *, codec: Codec[Str]) -> None: ...
+
     def __init__(
-        self, path: str | bytes | os.PathLike[Any], mode: int = 0o600, *, codec: Codec[Str] | None = None
+        self, path: str | bytes | os.PathLike[Any], mode: int = 0o600, *, codec: Codec[Any] | None = None
     ) -> None:
         if not 0 <= mode <= 0o777:
             raise ValueError(f"mode must be between 0 and 0o777, not {mode!r}")

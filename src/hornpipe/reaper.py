@@ -154,7 +154,9 @@ class Child:
             os.close(pidfd)
 
     def __del__(self) -> None:
-        if getattr(self, "pidfd", -1) >= 0:  # a signal handler may have interrupted the constructor
+        # A signal handler may have interrupted the constructor; and at the end of a program its modules are emptied
+        # before the last objects go.
+        if getattr(self, "pidfd", -1) >= 0 and os is not None:
             self.close()
 
 

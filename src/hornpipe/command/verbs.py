@@ -315,8 +315,8 @@ def _flush() -> None:
         try:
             if stream is not None:
                 stream.flush()
-        except (OSError, ValueError):
-            pass  # not ours to report here
+        except (OSError, ValueError, RuntimeError):
+            pass  # not ours to report here; or a handler has called us in the middle of a print, which ends after us
 
 
 __all__ = ["Captured", "Other", "Runnable"]

@@ -124,4 +124,6 @@ def _flush() -> bool:
                 stream.flush()
         except (OSError, ValueError):
             whole = False
+        except RuntimeError:
+            pass  # forked by a handler in the middle of a print, which is the parent's
     return whole
