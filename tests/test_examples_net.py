@@ -280,8 +280,9 @@ class TestConversations:
         """perlipc:N12, N11: both programs of the page together."""
         with running("command_server.py", "tcp://127.0.0.1:0") as (line,):
             words = command("interactive_client.py", "localhost", port_of(line))
-            first, second = (hp.expect.spawn(words[0], words[1:], timeout=20) for _ in range(2))
+            first = hp.expect.spawn(words[0], words[1:], timeout=20)
             first.expect_exact("Command? ")
+            second = hp.expect.spawn(words[0], words[1:], timeout=20)
             second.expect_exact("]\r\n")
             first.sendline("help")
             first.expect("Commands: quit date who cookie motd\r+\nCommand[?] ")

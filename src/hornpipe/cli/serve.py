@@ -17,7 +17,7 @@ _COUNT = click.IntRange(min=1)
 @click.command(
     "serve",
     epilog="\b\nExamples:\n  hornpipe serve tcp://:9000 -- fortune\n"
-    "  hornpipe serve --crlf --max-clients 50 'tcp://localhost:daytime(13)' -- date\n"
+    "  hornpipe serve --max-clients 50 'tcp://localhost:daytime(13)' -- date\n"
     "  hornpipe serve --model prefork unix:///run/upper.sock tcp://127.0.0.1:9001 -- tr a-z A-Z",
 )
 @click.option(
@@ -42,7 +42,6 @@ _COUNT = click.IntRange(min=1)
     metavar="S",
     help="Seconds that clients still have after TERM.",
 )
-@click.option("--crlf", is_flag=True, help="Translate the ends of lines, to the Internet's CR LF and back.")
 @click.option("--user", metavar="USER", help="Become this user for good, once the addresses are bound.")
 @click.option("--group", metavar="GROUP", help="And this group.")
 @click.option("-q", "--quiet", is_flag=True, help="Log failures only, not each client.")
@@ -51,7 +50,6 @@ def serve_command(
     words: Sequence[str],
     timeout: float | None,
     grace: float,
-    crlf: bool,
     quiet: bool,
     **options: Any,
 ) -> None:
@@ -76,14 +74,12 @@ def serve_command(
             hp.cmd(*command),
             per_client_timeout=timeout,
             stop_grace=grace,
-            newline="\r\n" if crlf else "\n",
             ready=lambda: complain(f"hornpipe serve: at {' and '.join(map(str, server.addresses))}"),
             **{name: value for name, value in options.items() if value is not None},
         )
+        server.run()
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    try:
-        server.run()
     except hp.SpawnError as error:
         complain(f"hornpipe serve: {error}")
         raise click.exceptions.Exit(127) from None
