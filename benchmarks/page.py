@@ -41,7 +41,8 @@ def section(result: Result, machine: str) -> str:
     ]
     for who in ranked(result):
         ratio = result.ratio(who, base)
-        row = f"| {f'**{who}**' if is_ours(who) else who} | {report.significant(unit.show(result.cost(who)))} | {ratio:.2f} |"
+        bold = f"**{who}**" if is_ours(who) else who
+        row = f"| {bold} | {report.significant(unit.show(result.cost(who)))} | {ratio:.2f} |"
         lines.append(row + (f" {result.grown(who) / (1 << 20):.1f} |" if measurement.memory else ""))
     lines.append("")
     lines += [f"- {report.MARKS[v.reached].strip().lower()}: {v.target}: {v.found}" for v in result.verdicts]

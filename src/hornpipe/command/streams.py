@@ -19,7 +19,6 @@ _LONGEST_READ = 256 * 1024
 _SHOWN = 4096
 
 
-@iterated_natively
 class OfJob:
     """What every stream of a running command knows of it."""
 
@@ -36,6 +35,7 @@ class OfJob:
         return self._job.statuses[-1]
 
 
+@iterated_natively
 class Lines(LineReader, Generic[Str], OfJob):
     """The lines of a command's output without their terminators, each as soon as it is whole.
 
