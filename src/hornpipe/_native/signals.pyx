@@ -111,6 +111,12 @@ cdef extern from *:
         return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     }
 
+    static int blocked_here(int number) {
+        sigset_t set;
+        pthread_sigmask(SIG_BLOCK, NULL, &set);
+        return sigismember(&set, number) == 1;
+    }
+
     static int take_pending(int number, struct signal_record *record) {
         sigset_t set;
         siginfo_t info;
@@ -150,6 +156,7 @@ cdef extern from *:
     int send_value(pid_t, int, long long)
     int send_record "send_again"(const signal_record *)
     int descriptor_of(int)
+    int blocked_here(int)
     int take_pending(int, signal_record *)
     int first_queued()
     ctypedef struct sigset_t:
@@ -591,6 +598,11 @@ def signal_descriptor(int number):
     if fd < 0:
         PyErr_SetFromErrno(OSError)
     return fd
+
+
+def blocked(int number):
+    """Whether this thread blocks the signal (pthread_sigmask(3))."""
+    return bool(blocked_here(number))
 
 
 def take_blocked(int number, type kind not None):

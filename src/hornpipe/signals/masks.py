@@ -83,18 +83,16 @@ def wait(which: str | int, timeout: float | None = None) -> Signal:
     """
     number = number_of(which)
     deadline = after(timeout)
-    if number in {int(blocked) for blocked in signal.pthread_sigmask(signal.SIG_BLOCK, ())}:
-        return _take_blocked(number, deadline, timeout)
+    if _signals.blocked(number):
+        # What is there already is taken by one system call; only waiting for it costs more.
+        return _signals.take_blocked(number, Signal) or _wait_blocked(number, deadline, timeout)
     with Watch(number) as watch:
         return watch.get_until(deadline, timeout)
 
 
-def _take_blocked(number: int, deadline: int, timeout: float | None) -> Signal:
+def _wait_blocked(number: int, deadline: int, timeout: float | None) -> Signal:
     # Blocked by the caller, so it stays in the kernel: a signalfd shows when it is there. Taken out
     # one at a time by opening it for a ring that is ours alone would take the queued ones behind it too.
-    taken = _signals.take_blocked(number, Signal)
-    if taken is not None:
-        return taken
     with Descriptor(_signals.signal_descriptor(number)) as descriptor:
         while True:
             taken = _signals.take_blocked(number, Signal)
