@@ -25,9 +25,10 @@ demo: .venv/.hornpipe .venv/.needs-cli
 	@$(BIN)/hornpipe tour $(ARGS)
 
 # The tests run from their own folder and through pytest's script, so that only the installed
-# wheel can be imported. Unbuffered children would hide every bug that buffering causes.
+# wheel can be imported. Unbuffered children would hide every bug that buffering causes; nohup's
+# children are deaf, and ours with them.
 test: .venv/.hornpipe .venv/.needs-cli .venv/.needs-test tools
-	@cd tests && env -u PYTHONUNBUFFERED -u PYTHONPATH -u PYTHONDONTWRITEBYTECODE \
+	@cd tests && env --default-signal -u PYTHONUNBUFFERED -u PYTHONPATH -u PYTHONDONTWRITEBYTECODE \
 		../$(BIN)/pytest --durations=15 $(PYTEST_ARGS) $(or $(ARGS),--pyargs hornpipe .)
 
 soak:

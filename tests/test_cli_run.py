@@ -282,7 +282,6 @@ def state(pid):
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-@pytest.mark.xfail(strict=True, reason="starting resets every signal; it needs a way to keep the ignored ones")
 @every_way
 def test_what_nohup_ignores_stays_ignored(options):
     """gotcha:SIG16"""

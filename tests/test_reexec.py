@@ -253,6 +253,24 @@ rest()
                 program.hup()
                 assert program.says() == {**first, "before": bit}
 
+    def test_what_whoever_started_it_had_ignored_stays_so(self, write):
+        """gotcha:SIG16: a script's & has its jobs ignore INT, and the tenth image is still that job."""
+        source = """
+before = status("SigIgn")
+hp.restart_on_hup(check=False)
+children = hp.cmd("grep", "SigIgn", "/proc/self/status").read().split()[1]
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+say(before=before, children=int(children, 16))
+rest()
+"""
+        bit = 1 << signal.SIGINT - 1
+        with started("sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, write(source)) as program:
+            first = program.says()
+            assert (first["before"] & bit, first["children"]) == (bit, bit)
+            for _ in range(2):
+                program.hup()
+                assert program.says() == first
+
     def test_its_children_have_an_empty_mask(self, write):
         """gotcha:H1: HUP is blocked until the handler stands, but not in what is started before."""
         source = """

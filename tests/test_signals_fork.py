@@ -292,3 +292,54 @@ class TestAProgram:
         script = "import hornpipe as hp; print(hp.SIG['HUP'], hp.SIG['USR1'])"
         perl = "$SIG{HUP} = 'IGNORE'; exec @ARGV"
         assert hp.cmd("perl", "-e", perl, sys.executable, "-c", script).read() == "IGNORE DEFAULT\n"
+
+
+IGNORED = """
+import hornpipe as hp, os, signal, sys
+LOOK = ("grep", "SigIgn", "/proc/self/status")
+
+def of(line):
+    ignored = int(line.split()[1], 16)
+    return [name for name in ("HUP", "INT", "USR1", "CHLD", "PIPE") if ignored >> getattr(signal, f"SIG{name}") - 1 & 1]
+
+def ours():
+    with open("/proc/self/status") as file:
+        return of(next(line for line in file if line.startswith("SigIgn")))
+"""
+WAYS = {
+    "run": "of(hp.cmd(*LOOK).read())",
+    "with a limit": "of(hp.cmd(*LOOK, timeout=20).read())",
+    "in a pipeline": "of((hp.cmd(*LOOK) | hp.cmd('cat')).read())",
+    "on a terminal": "of(hp.cmd(*LOOK, pty=True).read())",
+    "contained": "of(hp.cmd(*LOOK, contain=True).read())",
+    "as another user": "of(hp.cmd(*LOOK, user=os.geteuid()).read())",
+    "fn": "hp.fn(ours).call()",
+    "fn, contained": "hp.fn(ours).with_options(contain=True).call()",
+    "exec": "of(hp.fn(hp.cmd(*LOOK).exec).reader().read())",
+    "fn in fn": "hp.fn(lambda: hp.fn(ours).call()).call()",
+}
+
+
+class TestWhatWeWereStartedWith:
+    """gotcha:SIG16: nohup and a shell's & make us deaf, and mean whatever we start as well."""
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_stays_ignored_in_what_we_start(self, way):
+        """gotcha:SIG16, SIG5: what we ignore ourselves does not, nor what Python ignores; CHLD never does (SIG6)."""
+        body = f"""
+            with hp.SIG.local(USR1="IGNORE"):
+                print(*{WAYS[way]})
+            hp.SIG["HUP"] = lambda sig: None
+            print(*{WAYS[way]})
+        """
+        perl = "@SIG{qw(HUP INT CHLD PIPE)} = ('IGNORE') x 4; exec @ARGV"
+        script = IGNORED + textwrap.dedent(body)
+        assert hp.cmd("perl", "-e", perl, sys.executable, "-c", script, timeout=20).read() == "HUP INT\nINT\n"
+
+    def test_is_python_to_know_too(self):
+        """gotcha:SIG16: in a callable, whose table of handlers is Python's own."""
+        body = "print(hp.fn(lambda: (hp.SIG['HUP'], signal.getsignal(1) == signal.SIG_IGN, hp.SIG['TERM'])).call())"
+        started = hp.sh('trap "" HUP; exec "$@"')
+        script = "import hornpipe as hp, signal\n" + body
+        said = hp.cmd(*started.argv, "sh", sys.executable, "-c", script, timeout=20).read()
+        assert said == "('IGNORE', True, 'DEFAULT')\n"

@@ -14,7 +14,7 @@ import struct
 from _socket import AF_UNIX, SOCK_SEQPACKET, socketpair
 from typing import Any
 
-from hornpipe import wait
+from hornpipe import image, wait
 from hornpipe._native import spawn as _spawn
 from hornpipe.deadline import NEVER
 from hornpipe.fd import Descriptor, above_stdio, nonblocking
@@ -209,7 +209,7 @@ def _start_program(
     argv += [b"--", *candidates, b"--", *map(os.fsencode, recipe.argv)]
     moves = tuple((end, at) for at, end in enumerate(ends) if end is not None)
     moves += (*((fd, fd) for fd in recipe.pass_fds), (theirs.fileno(), number))
-    plan = _spawn.Plan(moves, new_group=True)
+    plan = _spawn.Plan(moves, new_group=True, stay_ignored=image.ignored)
     launch(_Supervised(recipe), plan, deadline, child, argv)
 
 

@@ -7,6 +7,7 @@ speaks to the next one is gone from the environment before they are started (got
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # signal itself makes enumerations, which takes its time
 import os
 
 TYPE_CHECKING = False
@@ -23,10 +24,27 @@ def _directory() -> str | None:
         return None  # it has been removed, or may not be looked at: whoever restarts us stays where he is
 
 
+def _ignored() -> int:
+    # Python ignores two by itself, and no longer says what they had been; and a child that has CHLD ignored
+    # cannot have the status of its own children (gotcha:SIG6).
+    others = {_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGCHLD}
+    return sum(
+        1 << (number - 1)
+        for number in range(1, _signal.NSIG)
+        if _signal.getsignal(number) == _signal.SIG_IGN and number not in others
+    )
+
+
 _left = [line.partition(" ")[::2] for line in os.environ.pop(VARIABLE, "").split("\n") if line]
 
 directory = _directory()
 """Where this image was started; ``None`` if that has no name."""
+ignored = _ignored()
+"""The signals that whoever started us had made us ignore (nohup HUP, a shell's ``&`` INT and QUIT): bits, number - 1.
+
+They are meant for all that we start as well, and stay ignored in our children as long as they are ignored here
+(gotcha:SIG16). What the program comes to ignore by itself does not (gotcha:SIG5).
+"""
 environment = dict(os.environb)
 """The environment it was started with."""
 is_daemon = False

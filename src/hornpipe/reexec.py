@@ -341,13 +341,17 @@ def _mask(numbers: Iterable[int]) -> Iterator[None]:
 
 @contextmanager
 def _default_dispositions() -> Iterator[None]:
-    """Ignored signals would stay so in the new image, and those with handlers would be taken down by us, who go."""
+    """Ignored signals would stay so in the new image, and those with handlers would be taken down by us, who go.
+
+    What whoever started us had made us ignore does stay so (gotcha:SIG16).
+    """
     before = {}
     try:
         # Not the clock signal: by the default it ends the process, and a limit may run out at any moment.
         for number in signal.valid_signals() - _PYTHONS_OWN - _UNCHANGEABLE - {signal.SIGHUP, *KEPT_SIGNALS}:
             kind, raw = _signals.look(number)
-            if kind != _signals.DEFAULT:
+            inherited = kind == _signals.IGNORED and image.ignored >> (number - 1) & 1
+            if kind != _signals.DEFAULT and not inherited:
                 _signals.set_simply(number, False, 0)
                 before[number] = raw
         yield

@@ -6,11 +6,14 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <sys/prctl.h>
@@ -30,16 +33,17 @@ static int failed(struct child_failure *failure, int stage, int which) {
     return -1;
 }
 
-void child_reset_signals(void) {
+void child_reset_signals(uint64_t stay_ignored) {
     /* exec resets handlers but keeps SIG_IGN, and until the exec a handler of the parent must
      * not run here, in what may be the parent's memory: so everything goes to the default.
      * Asking first is cheaper than setting: most signals have never been touched. */
 #if defined(__x86_64__) || defined(__aarch64__)
     /* Raw calls: glibc refuses 32 and 33, its own, which a parent that used raw calls may have left
-     * ignored. The kernel's structure begins with the handler, and SIG_DFL is 0 in all of it. */
+     * ignored. The kernel's structure begins with the handler, SIG_DFL is 0 in all of it, and SIG_IGN 1. */
     unsigned long action[4];
     for (int number = 1; number < NSIG; number++)
-        if (syscall(SYS_rt_sigaction, number, NULL, action, 8UL) == 0 && action[0] != 0) {
+        if (syscall(SYS_rt_sigaction, number, NULL, action, 8UL) == 0 && action[0] != 0 &&
+            !(action[0] == 1 && stay_ignored >> (number - 1) & 1)) {
             memset(action, 0, sizeof action);
             syscall(SYS_rt_sigaction, number, action, NULL, 8UL);
         }
@@ -47,7 +51,8 @@ void child_reset_signals(void) {
     struct sigaction action;
     for (int number = 1; number < NSIG; number++)
         if (sigaction(number, NULL, &action) == 0 &&
-            (action.sa_handler != SIG_DFL || (action.sa_flags & SA_SIGINFO))) {
+            (action.sa_handler != SIG_DFL || (action.sa_flags & SA_SIGINFO)) &&
+            !(action.sa_handler == SIG_IGN && stay_ignored >> (number - 1) & 1)) {
             action.sa_handler = SIG_DFL;
             action.sa_flags = 0;
             sigemptyset(&action.sa_mask);
@@ -187,7 +192,7 @@ static int change_ids(const struct child_plan *plan, struct child_failure *failu
 }
 
 int child_prepare(const struct child_plan *plan, int *keep, struct child_failure *failure) {
-    child_reset_signals();
+    child_reset_signals(plan->stay_ignored);
     if (plan->new_session && setsid() < 0)
         return failed(failure, STAGE_SESSION, 0);
     if (plan->new_group && !plan->new_session && setpgid(0, 0) < 0)
@@ -245,6 +250,48 @@ void child_exec(const struct child_plan *plan, struct child_failure *failure) {
     failed(failure, STAGE_EXEC, which);
 }
 
+/* A vfork holds the calling thread until the exec, which may take for ever: of a program on a server that does not
+ * answer, under a virus scanner's eyes, or with somebody else's lease (fcntl(2)) on it. Neither its deadline nor its
+ * signals would mean anything to the thread. So the child has a timer that kills it when it is late; timers end with
+ * the exec (timer_create(2)). A caller who finds it killed so tries again with a real fork, and waits for that. */
+#define LATE 30000000L /* nanoseconds; handlers have to run within 50 ms, and the fork takes its time too */
+
+static long long now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+static void die_when_late(void) {
+    struct sigevent event;
+    struct itimerspec when = {{0, 0}, {0, LATE}};
+    timer_t timer;
+    memset(&event, 0, sizeof event);
+    event.sigev_notify = SIGEV_SIGNAL;
+    event.sigev_signo = SIGKILL;
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) == 0)
+        timer_settime(timer, 0, &when, NULL);
+}
+
+/* Whether it is dying, or dead, and has not exec'ed: then the timer was first, and it has done nothing. From waitid(2)
+ * the same could be somebody's KILL a moment after the exec, and we are awake before it is a zombie; so the kernel is
+ * asked for the process's flags (proc(5)), which a zombie still has. */
+static int was_late(pid_t pid) {
+    enum { EXITING = 0x4, FORKED_AND_NOT_EXECED = 0x40 }; /* PF_EXITING, PF_FORKNOEXEC of linux/sched.h */
+    char path[40], text[256], *at;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t size = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[size > 0 ? size : 0] = 0;
+    at = strrchr(text, ')'); /* its name may have anything in it */
+    for (int field = 2; at && field < 9; field++)
+        at = strchr(at + 1, ' ');
+    return at && (~strtoul(at, NULL, 10) & (EXITING | FORKED_AND_NOT_EXECED)) == 0;
+}
+
 struct launch {
     const struct child_plan *plan;
     struct child_failure *failure; /* in the parent's memory when that is shared */
@@ -256,6 +303,8 @@ static int run_child(void *argument) {
     struct launch *launch = argument;
     struct child_failure failure = {0, 0, 0};
     int report = launch->report;
+    if (report < 0)
+        die_when_late();
     if (child_prepare(launch->plan, &report, &failure) == 0) {
         if (launch->plan->death_signal && getppid() != launch->parent)
             _exit(127);
@@ -311,6 +360,7 @@ pid_t child_launch(const struct child_plan *plan, int share_memory, int want_pid
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     struct launch launch = {plan, failure, pipe_ends[1], getpid()};
+    long long begin = now();
     pid_t pid = start_child(&launch, share_memory, want_pidfd, pidfd);
     int error = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -322,6 +372,10 @@ pid_t child_launch(const struct child_plan *plan, int share_memory, int want_pid
         errno = error;
         failed(failure, STAGE_FORK, 0);
         return -1;
+    }
+    if (share_memory && !failure->error && now() - begin >= LATE && was_late(pid)) {
+        errno = ETIME;
+        failed(failure, STAGE_EXEC, 0);
     }
     if (failure->error) { /* only a shared memory can have filled it */
         while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)

@@ -7,6 +7,7 @@
 #ifndef HORNPIPE_CHILD_H
 #define HORNPIPE_CHILD_H
 
+#include <stdint.h>
 #include <sys/resource.h>
 #include <sys/types.h>
 
@@ -44,6 +45,7 @@ struct child_plan {
     const int *sources, *targets;
     int moves;
 
+    uint64_t stay_ignored; /* signals that are not made default where they are ignored: bit number - 1 */
     int new_session;     /* setsid(2) */
     int new_group;       /* setpgid(0, 0) */
     int terminal;        /* this descriptor (child's number) becomes the controlling terminal; -1 none */
@@ -69,8 +71,8 @@ struct child_plan {
 /* Carries out everything but the exec. 0, or -1 with *failure filled. */
 int child_prepare(const struct child_plan *plan, int *keep, struct child_failure *failure);
 
-/* Gives the child default dispositions; the mask is emptied by child_exec. */
-void child_reset_signals(void);
+/* Gives the child default dispositions, but for what is ignored and stays so; the mask is emptied by child_exec. */
+void child_reset_signals(uint64_t stay_ignored);
 
 /* Replaces the process; returns only on failure, with *failure filled. */
 void child_exec(const struct child_plan *plan, struct child_failure *failure);
@@ -81,7 +83,8 @@ void child_exec(const struct child_plan *plan, struct child_failure *failure);
  * share_memory: the child borrows our memory until it execs (vfork's way: cheap whatever our
  * size). Without it the child is a real fork, as it must be when credentials change, since a
  * shared memory would leave us undumpable; *report is then a descriptor on which a struct
- * child_failure arrives, or end of file once the exec has succeeded.
+ * child_failure arrives, or end of file once the exec has succeeded. A shared memory that the child
+ * does not give back soon is taken from it: the error ETIME asks for a real fork, which cannot hold us up.
  * *pidfd is the child's pidfd where the kernel makes one, else -1. */
 pid_t child_launch(const struct child_plan *plan, int share_memory, int want_pidfd,
                    int *pidfd, int *report, struct child_failure *failure);

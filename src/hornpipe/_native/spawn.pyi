@@ -21,6 +21,7 @@ class Plan:
         death_signal: int = 0,
         ids: tuple[int, int, tuple[int, ...]] | None = None,
         limits: tuple[tuple[int, int, int], ...] = (),
+        stay_ignored: int = 0,
     ) -> None: ...
     def launch(
         self,

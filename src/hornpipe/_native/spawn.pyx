@@ -5,6 +5,7 @@ close_range(2).
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport EINTR, errno
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, strlen
 from posix.types cimport gid_t, pid_t, uid_t
@@ -24,6 +25,7 @@ cdef extern from "child.h" nogil:
         const int *sources
         const int *targets
         int moves
+        uint64_t stay_ignored
         int new_session
         int new_group
         int terminal
@@ -290,7 +292,7 @@ cdef class Plan:
 
     def __init__(self, tuple moves, bytes cwd=None, bint new_session=False, bint new_group=False,
                  int terminal=-1, int foreground=-1, int umask=-1, int cgroup=-1, int death_signal=0,
-                 tuple ids=None, tuple limits=()):
+                 tuple ids=None, tuple limits=(), uint64_t stay_ignored=0):
         cdef Py_ssize_t i, count = len(moves)
         self.numbers = <int *>malloc((2 * count + 1) * sizeof(int))
         if self.numbers == NULL:
@@ -302,6 +304,7 @@ cdef class Plan:
         self.plan.moves = <int>count
         self.kept = cwd
         self.plan.cwd = NULL if cwd is None else PyBytes_AS_STRING(cwd)
+        self.plan.stay_ignored = stay_ignored
         self.plan.new_session = new_session
         self.plan.new_group = new_group
         self.plan.terminal = terminal

@@ -59,7 +59,9 @@ static pid_t parent, adopted;
 static int64_t deadline = -1, grace;
 static const char *cgroup_base;
 static int *passed, passed_count;
-static struct child_plan plan = {.terminal = -1, .foreground = -1, .umask = -1, .cgroup = -1, .death_signal = SIGKILL};
+/* Whatever is ignored here was left so by the caller, for the program's sake. */
+static struct child_plan plan = {.stay_ignored = ~0ULL, .terminal = -1, .foreground = -1, .umask = -1, .cgroup = -1,
+                                 .death_signal = SIGKILL};
 
 /* As things stand. */
 static pid_t self, program;               /* program: 0 before its start and after its end */

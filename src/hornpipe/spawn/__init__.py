@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 
-from hornpipe import reaper, wait
+from hornpipe import image, reaper, wait
 from hornpipe._native import spawn as _spawn
 from hornpipe.deadline import NEVER, after, passed, sooner
 from hornpipe.errors import ForkWarning
@@ -52,6 +52,7 @@ def plan_of(
         death_signal,
         None if ids is None else (ids.uid, ids.gid, ids.groups),
         recipe.limits,
+        image.ignored,
     )
 
 
@@ -94,10 +95,14 @@ def launch(recipe: Recipe, plan: _spawn.Plan, deadline: int, child: Child, argv:
         argv = recipe.arguments
     environment = recipe.environment_list()
     retries = iter(_RETRIES)
+    # A child with other credentials is forked: had it borrowed our memory, the kernel would
+    # leave us undumpable for good (gotcha:PR7).
+    share = recipe.ids is None
     while True:
-        # A child with other credentials is forked: had it borrowed our memory, the kernel would
-        # leave us undumpable for good (gotcha:PR7).
-        report, error, stage, which = plan.launch(candidates, argv, environment, recipe.ids is None, child, reaper.ours)
+        report, error, stage, which = plan.launch(candidates, argv, environment, share, child, reaper.ours)
+        if error == errno.ETIME and share:
+            share = False  # the exec takes long, and is waited for where deadlines and signals are heard
+            continue
         if error == errno.EAGAIN and stage == FORK and which == 0 and _wait_a_little(retries, deadline):
             continue
         break

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from hornpipe import image
 from hornpipe._native import spawn as _spawn
 from hornpipe._native import wait as _wait
 from hornpipe.endings import run_endings
@@ -56,7 +57,10 @@ def _reset_signals() -> None:
     """Python's own table, which the plan's reset of the kernel's does not touch."""
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
-        if signal.getsignal(number) not in (signal.SIG_DFL, None):
+        found = signal.getsignal(number)
+        if found == signal.SIG_IGN and image.ignored >> (number - 1) & 1:
+            continue
+        if found not in (signal.SIG_DFL, None):
             signal.signal(number, signal.SIG_DFL)
     _wait.abandon()
     if "hornpipe.signals.watching" in sys.modules:
