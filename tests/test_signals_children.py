@@ -197,6 +197,8 @@ class TestAStatusThatSomebodyElseTook:
             self.check(hp.sh("exit 7", check=False).run(), 7, with_and_without_pidfd)
             with hp.sh("exit 7", check=False).start() as process:
                 self.check(process.wait(5), 7, with_and_without_pidfd)
+            for _ in range(20):  # a callable that has ended before its supervisor looks at it
+                assert hp.fn(pow, 2, 3).with_options(contain=True).call() == 8
             assert children() == []
             with pytest.raises(ChildProcessError):  # what the page says of wait()
                 os.wait()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import struct
 from _socket import AF_UNIX, SOCK_SEQPACKET, socketpair
 from typing import Any
@@ -253,6 +254,8 @@ def _start_callable(
     def become_supervisor() -> None:
         try:
             _spawn.become_subreaper()
+            # Ignored, it has the kernel reap the callable before there is a supervisor to look (gotcha:SIG6).
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             kept = (0, 1, 2, *recipe.pass_fds)
             us = os.getpid()
             program = Child()
