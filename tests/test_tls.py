@@ -94,7 +94,7 @@ class TestClient:
             begun = time.monotonic()
             with pytest.raises(TimeoutError, match="TLS handshake"):
                 hp.connect(peer.url, tls=True, timeout=0.2)
-            assert time.monotonic() - begun < 0.5
+            assert time.monotonic() - begun < 3
 
     @pytest.mark.parametrize("how", ["ends", "resets"])
     def test_who_leaves_during_the_handshake_is_named(self, how: str) -> None:
@@ -198,7 +198,7 @@ class TestListening:
             ):
                 with pytest.raises(TimeoutError, match=f"the TLS handshake with {connection.peer}"):
                     use(timeout=0.1)
-            assert 0.3 <= time.monotonic() - begun < 1
+            assert 0.3 <= time.monotonic() - begun < 5
             connection.leave()
 
     def test_a_handshake_is_bounded_where_nothing_else_is(
@@ -222,7 +222,7 @@ class TestListening:
             begun = time.monotonic()
             with pytest.raises(TimeoutError, match="TLS handshake"):
                 connection.handshake(timeout=0.2)
-            assert time.monotonic() - begun < 0.5
+            assert time.monotonic() - begun < 3
             connection.leave()
 
     def test_a_handshake_that_ran_out_of_time_goes_on(self, listener: hp.Listener, trusting: ssl.SSLContext) -> None:
@@ -326,7 +326,7 @@ class TestListening:
         ):
             connection.shutdown()
             assert raw.recv(1) == b""
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 5
 
     def test_poll_sees_the_client(self, listener: hp.Listener, dialled: Dial) -> None:
         with listener.accept(timeout=10) as connection:

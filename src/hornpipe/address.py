@@ -55,6 +55,11 @@ _SCOPE = re.compile(r"[^\x00-\x20/%\[\]\x7f]{1,15}")
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*", re.ASCII)
 
 
+_MOST_KEPT = 256
+_parsed: dict[str, Address] = {}
+"""What was parsed lately: who connects, connects to the same few again and again."""
+
+
 class Address(NamedTuple):
     """Where a socket is. Made by :meth:`parse`, which also takes what is an address already.
 
@@ -85,6 +90,16 @@ class Address(NamedTuple):
             return text
         if not isinstance(text, str):
             raise TypeError(f"an address is a string such as 'tcp://localhost:80', not {type(text).__name__}")
+        known = _parsed.get(text)
+        if known is None:
+            known = cls._parse(text)
+            if len(_parsed) >= _MOST_KEPT:
+                _parsed.clear()
+            _parsed[text] = known
+        return known
+
+    @classmethod
+    def _parse(cls, text: str) -> Address:
         scheme, found, rest = text.partition("://")
         if not found:
             raise ValueError(f"{text!r} is no address: it has no '://', as in 'tcp://localhost:80' or 'unix:///path'")

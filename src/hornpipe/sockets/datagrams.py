@@ -34,6 +34,7 @@ from typing import Any, NamedTuple, NoReturn, Self
 from hornpipe import wait
 from hornpipe.address import Address
 from hornpipe.deadline import after, check_timeout, passed, sooner
+from hornpipe.errors import NoAnswer
 from hornpipe.fd import Descriptor
 from hornpipe.locks import HasFileno
 from hornpipe.resolve import places
@@ -309,6 +310,7 @@ class DatagramSocket:
 
         Of one that is longer than ``size`` the rest is lost, and ``.truncated`` says so. A message of
         ours that was refused is told of by ``ConnectionRefusedError``, naming who refused (gotcha:U2).
+        Of ``unixseqpacket``, the end of the peer is ``NoAnswer`` (an ``EOFError``).
         """
         return self._receive(size, self._by(timeout))
 
@@ -340,9 +342,15 @@ class DatagramSocket:
             return None
         except OSError as error:
             self._not_received(error)
+        if not data and self._has_ended():
+            raise NoAnswer(f"{self._peer} has ended", read=b"", status=None)
         fds = tuple(rights.arrived(messages)) if messages else ()
         sender = Address.of(self._scheme, name) if name else self._peer
         return Datagram(data, sender, bool(flags & MSG_TRUNC), fds)
+
+    def _has_ended(self) -> bool:
+        # Of the kinds with an end, where that looks like an empty message.
+        return self._scheme == "unixseqpacket" and wait.hung_up(wait.one(self.fileno(), wait.READ, 0))
 
     def _not_received(self, error: OSError) -> NoReturn:
         self._tell_refusals()
@@ -373,7 +381,7 @@ class DatagramSocket:
 
     def _take_many(self, most: int, size: int) -> list[Datagram]:
         """What is there; it may be more, if it came in one piece."""
-        if not batches.IN_ONE_CALL or self._receives_fds:
+        if not batches.IN_ONE_CALL or self._receives_fds or self._scheme == "unixseqpacket":
             return self._take_one_by_one(most, size)
         fd = self.fileno()
         inbox = self._inbox
@@ -399,7 +407,7 @@ class DatagramSocket:
         while len(found) < most:
             try:
                 taken = self._take(size)
-            except OSError:
+            except (OSError, NoAnswer):
                 if not found:
                     raise
                 break

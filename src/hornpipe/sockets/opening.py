@@ -59,6 +59,8 @@ def open_datagram(
             raise ValueError(f"{str(address)!r} is a stream; connect and listen are for those")
         if address.scheme != given[0].scheme:
             raise ValueError(f"local={str(origin)!r} cannot reach {str(where)!r}")
+    if where is None and origin is not None and origin.scheme == "unixseqpacket":
+        raise ValueError(f"{str(origin)!r} needs a peer: such sockets are connected before they send or receive")
     opening = _Opening(where, origin, deadline)
     return opening.open(timeout, broadcast=broadcast, reuse=reuse, mode=mode, receives_fds=receives_fds)
 
