@@ -23,6 +23,19 @@ def _nothing_is_left(no_leaks: None) -> None:
     """The public fixture is opt-in; in this suite everyone has opted in."""
 
 
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the key and the certificate of here.test."""
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", "/CN=here.test", "-addext", "subjectAltName=DNS:here.test",
+         "-keyout", folder / "key", "-out", folder / "cert"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return folder
+
+
 IN_A_NETWORK = """
 import os, socket, sys, threading, time
 import hornpipe as hp

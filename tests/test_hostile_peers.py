@@ -8,7 +8,6 @@ import resource
 import socket
 import ssl
 import struct
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,18 +24,6 @@ RESET = struct.pack("ii", 1, 0)
 
 Behaviour = Callable[[hostile.Peer, Any], None]
 Against = Callable[..., contextlib.AbstractContextManager[hp.Connection[str]]]
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=here.test", "-addext", "subjectAltName=DNS:here.test",
-         "-keyout", folder / "key", "-out", folder / "cert"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return folder
 
 
 @pytest.fixture(params=["tcp", "unix", "tls"])

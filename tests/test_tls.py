@@ -6,7 +6,6 @@ import os
 import select
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,18 +17,6 @@ import hornpipe as hp
 from hornpipe.sockets.tls import TlsConnection
 from hornpipe.testing import hostile
 from hornpipe.testing.patience import wait_until
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=here.test", "-addext", "subjectAltName=DNS:here.test",
-         "-keyout", folder / "key", "-out", folder / "cert"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return folder
 
 
 @pytest.fixture
