@@ -616,6 +616,15 @@ class TestHostilePeers:
             with pytest.raises(hp.LimitExceeded, match="line_limit=5"):
                 connection.readline()
 
+    def test_text_read_ahead_is_the_next_line_for_every_call(self, pair: tuple[hp.Connection[str], ...]) -> None:
+        one, other = pair
+        other.write("abc\ndef\n")
+        assert one.read(1) == "a"
+        other.write("ghi\n")
+        assert one.ask("?") == "bc"
+        assert next(iter(one)) == "def\n"
+        assert one.readline() == "ghi\n"
+
     def test_text_read_ahead_is_not_bytes_any_more(self, pair: tuple[hp.Connection[str], ...]) -> None:
         one, other = pair
         one.write("abc\n")

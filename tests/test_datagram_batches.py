@@ -96,6 +96,8 @@ class TestMany:
     def test_no_more_come_than_were_asked_for(self, ends: Ends) -> None:
         """And what came in one piece with them is there for the next call, whichever that is."""
         server, client = ends
+        with pytest.raises(TimeoutError):
+            server.receive_many(timeout=0)  # from now on they may come in one piece
         client.send_many([b"%d" % n for n in range(8)])
         assert [each.data for each in server.receive_many(3)] == [b"0", b"1", b"2"]
         assert server.receive().data == b"3"

@@ -289,6 +289,23 @@ class TestAccepting:
                         return
         pytest.fail("the patient one never came")
 
+    def test_a_connection_that_was_aborted_is_passed_over(self, listener: hp.Listener) -> None:
+        """accept(2): Linux tells of it seldom, others always."""
+        errors = [errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN]
+
+        class Aborting(socket.socket):
+            def _accept(self) -> object:
+                if errors:
+                    raise OSError(errors.pop(), "the connection has gone")
+                return super()._accept()  # type: ignore[misc]
+
+        (listening, _) = listener._sockets[listener.fileno()]
+        calls = listening.calls
+        listening.calls = Aborting(calls.family, calls.type, calls.proto, fileno=calls.detach())
+        with hp.connect(listener.address, timeout=5) as client, listener.accept(timeout=5) as connection:
+            assert connection.peer == client.local
+        assert errors == []
+
     def test_signal_handlers_run_and_it_goes_on(self, listener: hp.Listener) -> None:
         """perlipc:S13"""
         seen: list[int] = []

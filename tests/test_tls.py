@@ -251,7 +251,7 @@ class TestListening:
     @pytest.mark.parametrize(
         ("noise", "alert"),
         # OpenSSL has no alert for who does not speak TLS at all.
-        [(b"GET / HTTP/1.0\r\n\r\n", b""), (b"\x16\x03\x01\xff\xff" + b"\0" * 100, b"\x15\x03")],
+        [(b"GET / HTTP/1.0\r\n\r\n", b""), (b"\x16\x03\x01\xff\xff" + b"\0" * 300_000, b"\x15\x03")],
     )
     def test_what_is_no_handshake_is_refused_and_the_client_is_told(
         self, listener: hp.Listener, noise: bytes, alert: bytes
