@@ -5,7 +5,7 @@
 - ``connection``: a file object with a peer; ``tls``: the same, encrypted
 - ``rights``: descriptors that travel; ``pairs``: both ends at once
 - ``connecting``: the first of a host's addresses that answers
-- ``listening``: taking in who connects; ``unix_names``, ``holders``: what the names need
+- ``listening``: taking in who connects; ``listening_sockets``, ``unix_names``, ``holders``: what it needs to be reached
 - ``datagrams``: whole messages; ``batches``: many at once; ``opening``: what they are bound to
 """
 
