@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from hornpipe._native.sysv import IPC_NOWAIT, SEM_UNDO, Message
 from hornpipe.errors import ObjectRemoved, SystemLimit
+from hornpipe.sysv.cells import Cell, Cells
 from hornpipe.sysv.keys import ftok, key_for
 from hornpipe.sysv.lasting import Owner
 from hornpipe.sysv.limits import Limits, limits
@@ -33,6 +34,8 @@ from hornpipe.sysv.shared_memory import SegmentStat, SharedMemory
 __all__ = [
     "IPC_NOWAIT",
     "SEM_UNDO",
+    "Cell",
+    "Cells",
     "Limits",
     "Listed",
     "ListedQueue",

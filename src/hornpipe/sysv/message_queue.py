@@ -155,12 +155,10 @@ class MessageQueue(_sysv.Queue, Lasting):
         # Raised meanwhile perhaps, or lowered since the message was sent.
         return limit("MSGMAX") or 0
 
-    def _failed(self, error: int, doing: str) -> Exception:
-        if error == errno.E2BIG:
-            return LimitExceeded(
-                f"{doing}: the message is longer than max_size and has stayed in {super()._state()}; "
-                "truncate=True takes its beginning and drops the rest",
-                limit=0,
-                data=b"",
-            )
-        return super()._failed(error, doing)
+    def _longer(self, most: int) -> Exception:
+        return LimitExceeded(
+            f"receive: the message is longer than {most} bytes and has stayed in {super()._state()}; "
+            "truncate=True takes its beginning and drops the rest",
+            limit=most,
+            data=b"",
+        )
