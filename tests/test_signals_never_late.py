@@ -239,6 +239,12 @@ def lock_and_take(sems: Any) -> None:
     sems[0].acquire()
 
 
+def guard_and_take(sems: Any) -> None:
+    with hp.sysv.Cell(bytearray(8), "q", guard=sems[0]):
+        pass
+    sems[0].acquire()
+
+
 def wait_for_zero(sems: Any) -> None:
     sems[1].wait_for_zero()
     sems[1].release()
@@ -612,6 +618,7 @@ STREAMS: dict[tuple[str, ...], Callable[[], Scenario]] = {
     ("Semaphores.op",): partial(a_set, lambda sems: sems.op([(0, -1)]), lambda sems: sems.op([(0, 1)])),
     ("OneSemaphore.acquire",): partial(a_set, lambda sems: sems[0].acquire(), lambda sems: sems[0].release()),
     ("OneSemaphore.__enter__",): partial(a_set, lock_and_take, lambda sems: sems[0].release()),
+    ("_Places.__enter__",): partial(a_set, guard_and_take, lambda sems: sems[0].release()),
     ("OneSemaphore.wait_for_zero",): partial(a_set, wait_for_zero, lambda sems: sems[1].acquire()),
     ("SemaphoreSet.open_or_create",): an_unfinished_set,
     ("Queue.send",): partial(a_queue, lambda queue: queue.send(b"2"), lambda queue: queue.receive(), True),

@@ -287,6 +287,9 @@ class SystemLimit(_Facts, OSError):
     def __str__(self) -> str:
         return self.message
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _system_limit, (self.errno, self.message, self.name, self.value, self.knob)
+
 
 class _TooLarge(SystemLimit, ValueError):
     pass
@@ -301,13 +304,17 @@ for _limit in _LIMITS.values():
     _limit.__name__ = _limit.__qualname__ = "SystemLimit"
 
 
+def _system_limit(error: int, message: str, name: str, value: int | None, knob: str) -> SystemLimit:
+    return _LIMITS.get(error, SystemLimit)(error, message, name=name, value=value, knob=knob)
+
+
 def system_limit(error: int, message: str, *, name: str, value: int | None, knob: str) -> SystemLimit:
     """The ``SystemLimit`` that is also the built-in class for this ``errno``.
 
     >>> isinstance(system_limit(errno.EINVAL, "too long", name="MSGMAX", value=8192, knob="msgmax"), ValueError)
     True
     """
-    return _LIMITS.get(error, SystemLimit)(error, message, name=name, value=value, knob=knob)
+    return _system_limit(error, message, name, value, knob)
 
 
 class SignalWarning(RuntimeWarning):

@@ -285,6 +285,16 @@ cdef class Identified:
 
 
 @auto_pickle(False)
+cdef class Lease:
+    """What a view of a segment belongs to. numpy's ndarray(buffer=view) keeps this alive, and not the view."""
+    cdef Segment segment
+
+    def __dealloc__(self):
+        if self.segment is not None:
+            self.segment.views -= 1
+
+
+@auto_pickle(False)
 cdef class Segment(Identified):
     """shmat(2) for as long as it lives or until it is detached, with the buffer protocol."""
     cdef char *at
@@ -318,8 +328,11 @@ cdef class Segment(Identified):
             raise self._gone()
         if self.read_only and flags & PyBUF_WRITABLE:
             raise BufferError("the segment is attached read-only")
+        cdef Lease lease = Lease.__new__(Lease)
+        lease.segment = self
+        self.views += 1
         buffer.buf = self.at
-        buffer.obj = self
+        buffer.obj = lease
         buffer.len = self.size
         buffer.readonly = self.read_only
         buffer.itemsize = 1
@@ -331,10 +344,6 @@ cdef class Segment(Identified):
         buffer.strides = &buffer.itemsize
         buffer.suboffsets = NULL
         buffer.internal = NULL
-        self.views += 1
-
-    def __releasebuffer__(self, Py_buffer *buffer):
-        self.views -= 1
 
     cdef int inside(self, Py_ssize_t offset, Py_ssize_t size) except -1:
         if self.at == NULL:
@@ -642,6 +651,7 @@ cdef Message opened(text *letter, Py_ssize_t size):
 cdef class Queue(Identified):
     """msgsnd(2) and msgrcv(2) on one queue."""
     cdef size_t room  # bytes of a message that receiving is ready for
+    cdef Py_ssize_t holds  # bytes that it has room for when it is empty, as it was last heard
 
     def _use(self, int id, int key, bint created):
         self.id, self.key, self.created, self.room = id, key, created, ROOM
@@ -652,7 +662,8 @@ cdef class Queue(Identified):
         cdef mail sent
         cdef text space
         cdef text *letter = &space
-        cdef long result
+        cdef long result = -1
+        cdef bint tried = False
         if type < 1:
             raise ValueError(f"a message's type is 1 or more, not {type}")
         if timeout is not None and not (isinstance(timeout, float) and <double>timeout >= 0):
@@ -663,6 +674,7 @@ cdef class Queue(Identified):
             memcpy(space.bytes, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
             if c_msgsnd(self.id, &space, PyBytes_GET_SIZE(data), c_nowait) == 0:
                 return
+            tried = errno == EAGAIN
         PyObject_GetBuffer(data, &given, PyBUF_SIMPLE)
         try:
             if <size_t>given.len > ROOM:
@@ -671,9 +683,11 @@ cdef class Queue(Identified):
                     raise MemoryError()
             letter.type = type
             memcpy(letter.bytes, given.buf, given.len)
-            result = c_msgsnd(self.id, letter, given.len, c_nowait)
-            if result < 0 and errno == EAGAIN:
-                self._must_fit(given.len)
+            if not tried:
+                result = c_msgsnd(self.id, letter, given.len, c_nowait)
+            if tried or result < 0 and errno == EAGAIN:
+                if given.len > self.holds:
+                    self.holds = self._must_fit(given.len)
                 sent.id, sent.letter, sent.size, sent.flags = self.id, letter, given.len, 0
                 result = timed(do_send, &sent, self._deadline(timeout), False) if timeout != 0 else LATE
                 if result == LATE:
@@ -755,6 +769,10 @@ cdef class Queue(Identified):
         if len(message.data) > most:
             message.data, message.truncated = message.data[:most], True
         return message
+
+    def _forget(self):
+        """How much it holds has been changed."""
+        self.holds = 0
 
     def _peek(self, long index):
         """msgrcv(2) with MSG_COPY: the message at that place, which stays; None if there are not so many."""

@@ -104,6 +104,7 @@ class MessageQueue(_sysv.Queue, Lasting):
         """Set what the queue holds at most, in bytes; more than ``limits().MSGMNB`` takes privileges."""
         if size < 1:
             raise ValueError(f"a queue holds at least 1 byte, not {size}")
+        self._forget()
         try:
             _sysv.change_queue(self.id, -1, -1, -1, size)
         except PermissionError as error:
@@ -134,16 +135,17 @@ class MessageQueue(_sysv.Queue, Lasting):
 
     # What the native half asks for.
 
-    def _must_fit(self, size: int) -> None:
-        """Refuse a message that even an empty queue has no room for: it would be waited for for ever (gotcha:Y8)."""
+    def _must_fit(self, size: int) -> int:
+        """What an empty queue holds; a message that has more is refused: it would wait for ever (gotcha:Y8)."""
         try:
             _owner, (_size, _count, most, *_) = _sysv.queue_facts(self.id)
         except OSError:
-            return  # we may write and not look
+            return size  # we may write and not look
         if size > most:
             raise reached(
                 errno.EINVAL, "MSGMNB", f"a message of {size} bytes is more than this queue's {most}; a new queue has"
             )
+        return most
 
     def _not_sent(self, error: int, size: int) -> Exception:
         most = limit("MSGMAX")
