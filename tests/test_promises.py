@@ -121,3 +121,10 @@ def test_every_gotcha_is_told_and_held_by_a_test_that_names_it() -> None:
         assert held, f"{gotcha} names no test"
         named = set(re.findall(r"[A-Z]+\d+", docstrings_of(HERE / held["file"], held["test"])))
         assert gotcha in named, f"{held['test']} does not name {gotcha}"
+
+
+def test_every_page_that_the_readme_names_is_there() -> None:
+    readme = (HERE.parent / "README.md").read_text()
+    named = re.findall(r"\]\(([^)#:]+\.md)\)", readme)
+    assert len(named) > 20
+    assert [name for name in named if not (HERE.parent / name).is_file()] == []
