@@ -7,6 +7,7 @@
 - ``connecting``: the first of a host's addresses that answers
 - ``listening``: taking in who connects; ``listening_sockets``, ``unix_names``, ``holders``: what it needs to be reached
 - ``datagrams``: whole messages; ``batches``: many at once; ``opening``: what they are bound to
+- ``groups``: multicast; ``refusals``: what the network said of an earlier one
 """
 
 from __future__ import annotations

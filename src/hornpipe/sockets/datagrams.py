@@ -3,29 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
-import struct
 from _socket import (
-    AF_INET,
     AF_INET6,
-    IP_ADD_MEMBERSHIP,
-    IP_DROP_MEMBERSHIP,
-    IP_MULTICAST_IF,
-    IP_MULTICAST_LOOP,
-    IP_MULTICAST_TTL,
-    IPPROTO_IP,
-    IPPROTO_IPV6,
-    IPV6_JOIN_GROUP,
-    IPV6_LEAVE_GROUP,
-    IPV6_MULTICAST_HOPS,
-    IPV6_MULTICAST_IF,
-    IPV6_MULTICAST_LOOP,
     MSG_CMSG_CLOEXEC,
-    MSG_ERRQUEUE,
     MSG_TRUNC,
-    if_nametoindex,
-    inet_aton,
-    inet_pton,
 )
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -38,24 +19,18 @@ from hornpipe.errors import NoAnswer
 from hornpipe.fd import Descriptor
 from hornpipe.locks import HasFileno
 from hornpipe.resolve import places
-from hornpipe.sockets import batches, rights
+from hornpipe.sockets import batches, groups, rights
 from hornpipe.sockets.batches import LONGEST_BATCH, Inbox
 from hornpipe.sockets.descriptor import NO_WAIT, Socket
+from hornpipe.sockets.refusals import next_refusal
 from hornpipe.sockets.unix_names import BoundName
 
 LONGEST = 65535
 """Bytes of the longest datagram that IP has; over IPv4, 65507 of them are data. (Unix names have longer ones.)"""
 _ROOM = 0.005
 """Seconds between tries of a Unix receiver whose queue is full, of which no event tells (gotcha:U4)."""
-# ip(7), ipv6(7); the socket module does not have them.
-_IP_RECVERR, _IPV6_RECVERR = 11, 25
-_IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29
-_FROM_HERE = 1  # SO_EE_ORIGIN_LOCAL: no answer of the network's
 
 _NO_PIECES = {errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP, errno.ENOPROTOOPT}
-
-# struct sock_extended_err (ip(7)): the error and, behind it, who reported it.
-_EXTENDED_ERROR = struct.Struct("=IBBBBII")
 
 
 class Datagram(NamedTuple):
@@ -292,16 +267,9 @@ class DatagramSocket:
 
     def _tell_refusals(self) -> None:
         """Raise what ICMP said of an earlier message, naming whom that was to (gotcha:U2)."""
-        while self._scheme == "udp":
-            try:
-                _, messages, _, name = self._socket.calls.recvmsg(0, 512, MSG_ERRQUEUE | NO_WAIT)
-            except BlockingIOError:
-                return
-            for _, kind, data in messages:
-                if kind in (_IP_RECVERR, _IPV6_RECVERR) and len(data) >= _EXTENDED_ERROR.size:
-                    number, origin = _EXTENDED_ERROR.unpack_from(data)[:2]
-                    if origin != _FROM_HERE:
-                        raise OSError(number, f"{Address.of('udp', name)}: {os.strerror(number)}")
+        refusal = next_refusal(self._socket.calls) if self._scheme == "udp" else None
+        if refusal is not None:
+            raise refusal
 
     # --- receiving ---
 
@@ -464,39 +432,15 @@ class DatagramSocket:
 
     def join(self, group: str, interface: str | None = None) -> None:
         """Hear what is sent to a multicast group; ``interface`` is the name of where from (perlipc:N14)."""
-        self._membership(group, interface, IP_ADD_MEMBERSHIP, IPV6_JOIN_GROUP)
+        groups.join(self._socket.calls, group, interface)
 
     def leave(self, group: str, interface: str | None = None) -> None:
         """Hear a multicast group no longer."""
-        self._membership(group, interface, IP_DROP_MEMBERSHIP, IPV6_LEAVE_GROUP)
-
-    def _membership(self, group: str, interface: str | None, ipv4: int, ipv6: int) -> None:
-        index = if_nametoindex(interface) if interface else 0
-        calls = self._socket.calls
-        try:
-            if calls.family == AF_INET:
-                # struct ip_mreqn (ip(7))
-                calls.setsockopt(IPPROTO_IP, ipv4, struct.pack("4s4si", inet_aton(group), bytes(4), index))
-            else:
-                calls.setsockopt(IPPROTO_IPV6, ipv6, inet_pton(AF_INET6, group) + struct.pack("i", index))
-        except OSError as error:
-            raise OSError(
-                error.errno, f"the group {group!r} on {interface or 'the default interface'}: {error.strerror or error}"
-            ) from None
+        groups.leave(self._socket.calls, group, interface)
 
     def multicast(self, *, ttl: int | None = None, loop: bool | None = None, interface: str | None = None) -> None:
         """How far our multicasts go (1 is this network), whether we hear them, and where they leave."""
-        calls = self._socket.calls
-        ipv4 = calls.family == AF_INET
-        level = IPPROTO_IP if ipv4 else IPPROTO_IPV6
-        if ttl is not None:
-            calls.setsockopt(level, IP_MULTICAST_TTL if ipv4 else IPV6_MULTICAST_HOPS, ttl)
-        if loop is not None:
-            calls.setsockopt(level, IP_MULTICAST_LOOP if ipv4 else IPV6_MULTICAST_LOOP, int(loop))
-        if interface is not None:
-            index = if_nametoindex(interface)
-            where = struct.pack("4s4si", bytes(4), bytes(4), index) if ipv4 else struct.pack("i", index)
-            calls.setsockopt(level, IP_MULTICAST_IF if ipv4 else IPV6_MULTICAST_IF, where)
+        groups.set_outgoing(self._socket.calls, ttl, loop, interface)
 
     # --- the end ---
 

@@ -24,10 +24,10 @@ from hornpipe.resolve import places
 from hornpipe.sockets.datagrams import DatagramSocket
 from hornpipe.sockets.descriptor import Socket
 from hornpipe.sockets.holders import holders
+from hornpipe.sockets.refusals import IP_RECVERR, IPV6_RECVERR
 from hornpipe.sockets.unix_names import BoundName, bind
 
 # ip(7), ipv6(7); the socket module does not have them.
-_IP_RECVERR, _IPV6_RECVERR = 11, 25
 _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29
 
 
@@ -86,11 +86,11 @@ class _Opening:
             calls = socket.calls
             if family in (AF_INET, AF_INET6):
                 # Refusals by name, and also for a socket without a peer (gotcha:U2).
-                calls.setsockopt(IPPROTO_IP, _IP_RECVERR, 1)
+                calls.setsockopt(IPPROTO_IP, IP_RECVERR, 1)
                 # Only groups that this socket joined: by default it hears those of the whole machine.
                 calls.setsockopt(IPPROTO_IP, _IP_MULTICAST_ALL, 0)
                 if family == AF_INET6:
-                    calls.setsockopt(IPPROTO_IPV6, _IPV6_RECVERR, 1)
+                    calls.setsockopt(IPPROTO_IPV6, IPV6_RECVERR, 1)
                     calls.setsockopt(IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
                     calls.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, int(bool(self._local and self._local.host)))
             if broadcast:
