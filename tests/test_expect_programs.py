@@ -39,7 +39,7 @@ def python(source: str, **options: object) -> pexpect.spawn:
 
 
 def test_cat_numbers_each_line_as_soon_as_it_has_it():
-    """The manual page's loop: perlipc's open_proc('cat -n')."""
+    """perlipc:B4, the manual page's loop: open_proc('cat -n')."""
     with pexpect.spawn("cat -n", encoding="utf-8", echo=False, timeout=10) as child:
         for number, line in enumerate(["one", "two", "three"], 1):
             child.sendline(line)
