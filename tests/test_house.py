@@ -272,8 +272,8 @@ ALLOWED: dict[tuple[str, str, str], str] = {
     ("hornpipe.server.loop", "Loop.__init__", "select.epoll"): "wait waits for it; it is only asked what is there",
     ("hornpipe.reaper", "_stop_before_fork", "thread.join"): "bounded; the thread has just been told to end",
     (
-        "hornpipe.expect.spawnbase",
-        "SpawnBase._readable_async",
+        "hornpipe.expect.transport",
+        "Transport._readable_async",
         "asyncio.get_running_loop",
     ): "asks which loop is to do the waiting",
 }

@@ -12,9 +12,10 @@ Changing the import to ``import hornpipe.expect as pexpect`` is the whole migrat
 '42'
 >>> child.close()
 
-The rooms: ``matcher`` knows patterns and no transport (``analysis`` tells it how far a pattern can see), ``spawnbase``
-has the words that all transports share, ``pty_spawn``, ``fdpexpect``, ``popen_spawn`` and ``socket_pexpect`` are the
-transports; ``run``, ``replwrap``, ``pxssh`` and ``interaction`` stand on these.
+The rooms: ``matcher`` knows what has come and no transport, ``searches`` how one pattern is looked for, ``analysis``
+how far it can see. ``transport`` moves bytes, ``spawnbase`` has the words that all share, ``terminal`` those of
+terminals; ``pty_spawn``, ``fdpexpect``, ``popen_spawn`` and ``socket_pexpect`` are what a user starts with, and
+``run``, ``replwrap``, ``pxssh`` and ``interaction`` stand on these.
 """
 
 from hornpipe.expect.exceptions import EOF, TIMEOUT, ExceptionPexpect

@@ -9,8 +9,9 @@ from typing import Any
 from hornpipe import deadline as deadlines
 from hornpipe import wait
 from hornpipe.expect.exceptions import TIMEOUT, ExceptionPexpect
-from hornpipe.expect.spawnbase import SpawnBase, deadline_of
+from hornpipe.expect.spawnbase import SpawnBase
 from hornpipe.expect.starting import start_with_preparation
+from hornpipe.expect.transport import deadline_of
 from hornpipe.expect.utils import split_command_line, which, whole_environment
 from hornpipe.fd import Descriptor, nonblocking, pipe, write_some
 from hornpipe.process import Process

@@ -1,7 +1,4 @@
-"""What all ways of expecting share: the words of pexpect, over any transport.
-
-A transport says how to get what has come (``_receive``), what to wait on (``fileno``) and how to send.
-"""
+"""What all ways of expecting share: the words of pexpect, over any transport."""
 
 from __future__ import annotations
 
@@ -14,49 +11,30 @@ from typing import Any, NoReturn, Self
 
 from hornpipe import deadline as deadlines
 from hornpipe import wait
-from hornpipe._native.buffers import ByteSink
 from hornpipe.deadline import NEVER
 from hornpipe.expect.exceptions import EOF, TIMEOUT, ExceptionPexpect
 from hornpipe.expect.matcher import Patterns, Stream
-from hornpipe.fd import write_some
+from hornpipe.expect.transport import DEFAULT_MAXREAD, Transport, deadline_of
 
-_BATCH = 64 * 1024
-"""Bytes taken from a talkative transport before they are searched, where ``maxread`` does not say less."""
-_FIRST, _MUCH = 4096, 1024
-"""Bytes of a first read, and how many of them promise more."""
-_LOOKS = 500
-"""Looks for more of a flood before we sleep: 0.1 ms or so. The kernel thread that fills a terminal's 4 KiB anew takes
-10 to 50 us, and to fall asleep and be woken costs as much again: with three patterns that is 0.75 of a bare read's
-speed, without it 0.95."""
-_DEFAULT_MAXREAD = 2000
 _SHOWN = 400
 """Characters of what was seen last in an error's message."""
 _INHERIT = -1
 """pexpect's word for "as the object has it"."""
 
 
-def deadline_of(timeout: float | None) -> int:
-    """The deadline for a timeout in pexpect's manner: what has passed already is 0, not an error."""
-    if timeout is not None and timeout < 0:
-        timeout = 0
-    return deadlines.after(timeout)
-
-
-class SpawnBase:
+class SpawnBase(Transport):
     """The words that all share; :class:`hornpipe.expect.spawn` is the one that most people want.
 
     ``encoding=None`` is bytes; with an encoding everything given and got is text. ``before_limit`` bounds, in
     characters, how much of what came before a match is kept: its end. ``None`` keeps all.
     """
 
-    encoding: str | None = None
     pid: int | None = None
-    flag_eof = False
 
     def __init__(
         self,
         timeout: float | None = 30,
-        maxread: int = _DEFAULT_MAXREAD,
+        maxread: int = DEFAULT_MAXREAD,
         searchwindowsize: int | None = None,
         logfile: Any = None,
         encoding: str | None = None,
@@ -113,8 +91,7 @@ class SpawnBase:
             self.allowed_string_types = (str,)
             self._decoder = codecs.getincrementaldecoder(encoding)(codec_errors)
         self._stream: Stream[Any] = Stream(self._empty, before_limit)
-        self._ahead: list[Any] = []
-        """Taken from the transport while we waited for something else, not yet looked at."""
+        self._ahead = []
 
     # --- text and bytes ---
 
@@ -138,25 +115,6 @@ class SpawnBase:
             return text.decode("ascii")
         return text
 
-    def _coerce_send_string(self, text: Any) -> Any:
-        if self.encoding is None and isinstance(text, str):
-            return text.encode("utf-8")
-        return text
-
-    def _encode(self, text: Any) -> bytes:
-        if isinstance(text, str):
-            return text.encode(self.encoding or "utf-8", self.codec_errors)
-        return bytes(text)
-
-    def _decode(self, data: bytes, final: bool = False) -> Any:
-        return data if self._decoder is None else self._decoder.decode(data, final)
-
-    def _log(self, text: Any, direction: str) -> None:
-        for log in (self.logfile, self.logfile_send if direction == "send" else self.logfile_read):
-            if log is not None:
-                log.write(text)
-                log.flush()
-
     @property
     def before_limit(self) -> int | None:
         """How many characters of what came before a match are kept; ``None``: all."""
@@ -175,30 +133,6 @@ class SpawnBase:
     def buffer(self, text: Any) -> None:
         self._stream.replace(text)
 
-    # --- what a transport adds ---
-
-    def fileno(self) -> int:
-        """The descriptor."""
-        return self.child_fd
-
-    _owned = False
-    """Whether the descriptor is ours alone and does not block, so that it may be read until nothing is there."""
-
-    def _receive(self, size: int, deadline: int) -> bytes | None:
-        """At most ``size`` bytes; none at the end (a terminal's end is EIO, gotcha:TTY1); ``None`` at the deadline."""
-        sink = ByteSink()
-        fd = self.fileno()
-        while True:
-            count = wait.fill(sink, fd, min(size, _FIRST), deadline)
-            if count is None:
-                return None
-            if count >= 0:
-                break
-        # A terminal gives 4 KiB in one read at most: what floods is gathered before it is looked at.
-        if self._owned and count >= _MUCH and size > count:
-            sink.gather(fd, size - count, _LOOKS)
-        return sink.finish()
-
     def isalive(self) -> bool:
         """Whether the other side is there."""
         return not self.closed
@@ -208,37 +142,6 @@ class SpawnBase:
         raise NotImplementedError
 
     # --- receiving ---
-
-    def _more(self, deadline: int) -> Any:
-        """What comes next, decoded and logged; ``None`` at the deadline; raises ``EOF``."""
-        if self._ahead:
-            return self._ahead.pop(0)
-        # With a window over the end of what has come, how much comes at once is a part of what that means.
-        exact = self.maxread < _DEFAULT_MAXREAD or self._stream.search_window is not None
-        return self._take(self.maxread if exact else _BATCH, deadline)
-
-    def _take(self, size: int, deadline: int) -> Any:
-        if self.closed:
-            raise ValueError("I/O operation on closed file.")
-        while True:
-            data = self._receive(size, deadline)
-            if data is None:
-                return None
-            if not data:
-                self._ended()
-            text = self._decode(data)
-            if text:  # else only the first half of a character has come
-                self._log(text, "read")
-                return text
-
-    def _ended(self) -> NoReturn:
-        self.flag_eof = True
-        if self._decoder is not None:
-            rest = self._decoder.decode(b"", True)
-            if rest:
-                self._log(rest, "read")
-                self._stream.feed(rest)
-        raise EOF("End of file")
 
     def read_nonblocking(self, size: int = 1, timeout: float | None = _INHERIT) -> Any:
         """At most ``size`` bytes of what the other side says, as soon as there are any; does not look into ``buffer``.
@@ -470,29 +373,6 @@ class SpawnBase:
 
         return expecting()
 
-    async def _readable_async(self, deadline: int) -> bool:
-        """Let the loop go on until there is something to read; false when the deadline passed first."""
-        from asyncio import get_running_loop
-
-        loop = get_running_loop()
-        ready = loop.create_future()
-
-        def settle(result: bool) -> None:
-            if not ready.done():
-                ready.set_result(result)
-
-        fd = self.fileno()
-        left = deadlines.seconds_left(deadline)
-        timer = None if left is None else loop.call_later(left, settle, False)
-        loop.add_reader(fd, settle, True)
-        try:
-            result: bool = await ready
-            return result
-        finally:
-            loop.remove_reader(fd)
-            if timer is not None:
-                timer.cancel()
-
     # --- reading as a file ---
 
     def read(self, size: int = -1) -> Any:
@@ -567,46 +447,6 @@ class SpawnBase:
         """Write each; no line ends are added."""
         for s in sequence:
             self.write(s)
-
-    def _write(self, data: bytes) -> int:
-        """All of it, under the object's timeout; what the other side says meanwhile is kept."""
-        deadline = deadline_of(self.timeout)
-        view, sent = memoryview(data), 0
-        fd = self.fileno()
-        reading = True
-        while sent < len(view):
-            count = self._write_some(fd, view[sent : sent + self._piece])
-            sent += count
-            if sent == len(view) or count:
-                continue
-            wanted = [(fd, wait.READ | wait.WRITE if reading else wait.WRITE)]
-            ready = wait.until(wanted, deadline)
-            if not ready:
-                raise TIMEOUT(
-                    f"{self.name} does not read what is sent to it: "
-                    f"{sent} of {len(view)} bytes were taken within {self.timeout:g} s"
-                )
-            bits = ready[0][1]
-            if not bits & wait.WRITE:
-                reading = reading and self._take_meanwhile()
-                if not reading and wait.hung_up(bits):
-                    raise EOF(f"{self.name} has gone: {sent} of {len(view)} bytes were taken")
-        return sent
-
-    _piece = _BATCH
-    """Bytes written at once."""
-
-    def _write_some(self, fd: int, data: memoryview) -> int:
-        return write_some(fd, data)
-
-    def _take_meanwhile(self) -> bool:
-        try:
-            text = self._take(_BATCH, 0)
-        except EOF:
-            return False
-        if text is not None:
-            self._ahead.append(text)
-        return True
 
 
 def _asked_for_async(async_: bool, kw: dict[str, Any]) -> bool:
