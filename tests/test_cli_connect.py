@@ -81,10 +81,13 @@ class TestPipes:
         with open(reader, "rb") as source, open(writer, "wb"):
             command = [HORNPIPE, "connect", address]
             with subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE) as client:
-                with listener.accept() as connection:
-                    connection.write("closing down\n")
+                try:
+                    with listener.accept() as connection:
+                        connection.write("closing down\n")
+                    assert client.wait(10) == 0
+                finally:
+                    client.kill()
                 assert client.stdout.read() == b"closing down\n"
-                assert client.wait(20) == 0
 
     def test_bytes_pass_as_they_are_and_at_once(self, answered):
         listener, address = answered
