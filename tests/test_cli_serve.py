@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
+import socket
 import subprocess
 import sysconfig
 from collections.abc import Iterator
@@ -110,6 +111,15 @@ class TestModels:
 
 
 class TestPrograms:
+    def test_fortune_with_the_internets_newlines(self):
+        """perlipc:N5, N18"""
+        with (
+            serving("--crlf", ANY, "--", "/usr/games/fortune") as served,
+            socket.create_connection(("127.0.0.1", served.port), timeout=20) as client,
+        ):
+            data = b"".join(iter(lambda: client.recv(65536), b""))
+        assert data.count(b"\n") == data.count(b"\r\n") >= 1
+
     def test_the_client_is_in_the_environment_and_little_else(self, monkeypatch):
         """perlipc:N15, gotcha:PR3"""
         monkeypatch.setenv("SECRET", "x")
@@ -151,6 +161,14 @@ class TestLimits:
         with serving("--timeout", "0.2", ANY, "--", "sh", "-c", "echo begun; exec sleep 60") as served:
             assert ask(served.addresses[0]) == "begun\n"
             assert served.end() == 0
+
+    def test_who_says_nothing_is_given_up(self):
+        """gotcha:SRV7"""
+        with (
+            serving("--idle", "0.2", ANY, "--", "cat") as served,
+            hp.connect(served.addresses[0], timeout=20) as client,
+        ):
+            assert client.read() == ""
 
     def test_one_host_has_no_more_than_its_share(self):
         with (

@@ -17,7 +17,7 @@ _COUNT = click.IntRange(min=1)
 @click.command(
     "serve",
     epilog="\b\nExamples:\n  hornpipe serve tcp://:9000 -- fortune\n"
-    "  hornpipe serve --max-clients 50 'tcp://localhost:daytime(13)' -- date\n"
+    "  hornpipe serve --crlf --max-clients 50 'tcp://localhost:daytime(13)' -- date\n"
     "  hornpipe serve --model prefork unix:///run/upper.sock tcp://127.0.0.1:9001 -- tr a-z A-Z",
 )
 @click.option(
@@ -35,6 +35,15 @@ _COUNT = click.IntRange(min=1)
 @click.option("--max-per-address", type=_COUNT, metavar="N", help="At once from one host; others are turned away.")
 @click.option("--timeout", type=_SECONDS, metavar="S", help="Seconds for each client.")
 @click.option(
+    "--idle",
+    "idle_timeout",
+    type=_SECONDS,
+    default=300,
+    show_default=True,
+    metavar="S",
+    help="Seconds that a client may be silent, or not read, while it is waited for.",
+)
+@click.option(
     "--grace",
     type=click.FloatRange(min=0),
     default=10,
@@ -42,6 +51,7 @@ _COUNT = click.IntRange(min=1)
     metavar="S",
     help="Seconds that clients still have after TERM.",
 )
+@click.option("--crlf", is_flag=True, help="Translate the ends of lines, to the Internet's CR LF and back.")
 @click.option("--user", metavar="USER", help="Become this user for good, once the addresses are bound.")
 @click.option("--group", metavar="GROUP", help="And this group.")
 @click.option("-q", "--quiet", is_flag=True, help="Log failures only, not each client.")
@@ -50,6 +60,7 @@ def serve_command(
     words: Sequence[str],
     timeout: float | None,
     grace: float,
+    crlf: bool,
     quiet: bool,
     **options: Any,
 ) -> None:
@@ -74,6 +85,7 @@ def serve_command(
             hp.cmd(*command),
             per_client_timeout=timeout,
             stop_grace=grace,
+            newline="\r\n" if crlf else "\n",
             ready=lambda: complain(f"hornpipe serve: at {' and '.join(map(str, server.addresses))}"),
             **{name: value for name, value in options.items() if value is not None},
         )

@@ -17,10 +17,10 @@ print $s->sockport, "\\n"; my $c = $s->accept; print $c pack "N", time + 2208988
 PERL_WEB = """
 use IO::Socket; $| = 1; my $s = IO::Socket::INET->new(Listen => 5, LocalAddr => "127.0.0.1") or die $!;
 print $s->sockport, "\\n";
-for ("302 Found\\r\\nLocation: /new\\r\\nContent-Length: 0", "200 OK\\r\\nTransfer-Encoding: chunked") {
+for my $reply ("302 Found\\r\\nLocation: /new\\r\\nContent-Length: 0", "200 OK\\r\\nTransfer-Encoding: chunked") {
     my $c = $s->accept; while (<$c>) { last unless /\\S/ }
-    print $c "HTTP/1.1 $_\\r\\n\\r\\n";
-    print $c /chunked/ ? "5\\r\\nhorn \\r\\n8\\r\\nand pipe\\r\\n0\\r\\n\\r\\n" : ""; close $c;
+    print $c "HTTP/1.1 $reply\\r\\n\\r\\n";
+    print $c $reply =~ /chunked/ ? "5\\r\\nhorn \\r\\n8\\r\\nand pipe\\r\\n0\\r\\n\\r\\n" : ""; close $c;
 }
 """
 PERL_PROMPT = """
