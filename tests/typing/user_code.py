@@ -122,6 +122,34 @@ hp.cmd("ls", timeout="soon")  # type: ignore[arg-type]
 hp.cmd(["ls", "-l"])  # type: ignore[arg-type]
 hp.cmd("a") | "b"  # type: ignore[operator]
 
+# --- System V ---
+
+
+def shared() -> None:
+    with hp.sysv.SharedMemory.create(100) as shm, hp.sysv.SemaphoreSet.create([1, 0]) as sems:
+        assert_type(shm, hp.sysv.SharedMemory)
+        assert_type(shm.read(0, 5), bytes)
+        assert_type(shm.buf[0], int)
+        total = hp.sysv.Cell(shm, "q", guard=sems[0])
+        assert_type(total, hp.sysv.Cell[int])
+        with total:
+            total.value += 1
+        assert_type(hp.sysv.Cells(shm, "d", 3)[:], list[float])
+        sems.op([(0, 0), (1, +1, hp.sysv.IPC_NOWAIT)], timeout=1.5, undo=True)
+        assert_type(sems[1].value, int)
+        assert_type(sems.values, list[int])
+    with hp.sysv.MessageQueue.open_or_create(hp.sysv.key_for("x")) as queue:
+        queue.send(bytearray(b"x"), 7)
+        assert_type(queue.receive(-10, timeout=1).data, bytes)
+        assert_type(queue.stat().owner.mode, int)
+    try:
+        queue.send(b"x")
+    except hp.sysv.SystemLimit as error:
+        assert_type(error.value, int | None)
+    except hp.sysv.ObjectRemoved as error:
+        assert_type(error.id, int)
+
+
 # --- statuses and errors ---
 
 
