@@ -51,6 +51,8 @@ def signal_number(which: str | int) -> int:
         if number is not None:
             return number
         raise ValueError(f"no signal is named {which!r} on this system{_nearest(name)}")
+    if type(which) is int and which in _NAMES:
+        return which
     if isinstance(which, bool) or not isinstance(which, int):
         raise TypeError(f"a signal is given by name or number, not as {type(which).__name__}")
     if int(which) not in _NAMES:

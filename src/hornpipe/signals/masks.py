@@ -6,7 +6,7 @@ import signal
 
 from hornpipe import wait as waiting
 from hornpipe._native import signals as _signals
-from hornpipe.deadline import after
+from hornpipe.deadline import after, check_timeout
 from hornpipe.fd import Descriptor
 from hornpipe.names import signal_name
 from hornpipe.signals.arrival import Signal
@@ -82,12 +82,12 @@ def wait(which: str | int, timeout: float | None = None) -> Signal:
     USR2
     """
     number = number_of(which)
-    deadline = after(timeout)
+    check_timeout(timeout)
     if _signals.blocked(number):
         # What is there already is taken by one system call; only waiting for it costs more.
-        return _signals.take_blocked(number, Signal) or _wait_blocked(number, deadline, timeout)
+        return _signals.take_blocked(number, Signal) or _wait_blocked(number, after(timeout), timeout)
     with Watch(number) as watch:
-        return watch.get_until(deadline, timeout)
+        return watch.get_until(after(timeout), timeout)
 
 
 def _wait_blocked(number: int, deadline: int, timeout: float | None) -> Signal:
