@@ -28,6 +28,18 @@ def python(program: str, *arguments: str) -> str:
 class TestForkByHand:
     """gotcha:SIG12"""
 
+    def test_a_signal_that_the_child_has_not_looked_at_does_not_wake_the_parent(self):
+        """gotcha:SIG12: the pipe behind a watch would be shared."""
+        program = """
+            with hp.watch("USR1") as signals:
+                pid = os.fork()
+                if not pid:
+                    hp.kill("USR1", os.getpid())
+                    os._exit(len(select.select([signals], [], [], 5)[0]))
+                print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), select.select([signals], [], [], 0)[0])
+        """
+        assert python(program) == "1 []\n"
+
     def test_parent_and_child_each_watch_their_own_signals(self):
         """gotcha:SIG12: the child's signal is not the parent's, nor is the parent even woken by it."""
         assert (
