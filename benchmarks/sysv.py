@@ -25,7 +25,7 @@ def semaphore(name: str, title: str, flags: str, peer: str) -> Measurement:
         quick=20_000,
         peer=peer,
         turns=3,
-        targets=[at_most(1.15, "C"), *ahead_of("sysv_ipc"), at_most(1.0, "perl semop", aim="level with Perl: ")],
+        targets=[at_most(1.15, "C"), *ahead_of("sysv_ipc"), at_most(1.05, "perl semop", aim="level with Perl:")],
     )
     made.program("C", [c("sysv"), "SIZE", "undo" if flags else "sem"])
     made.program(
@@ -100,7 +100,7 @@ msg = Measurement(
     quick=10_000,
     peer="sysv_ipc",
     turns=3,
-    targets=[at_most(1.20, "C"), *ahead_of("sysv_ipc"), at_most(1.0, "perl msgsnd", aim="level with Perl: ")],
+    targets=[at_most(1.20, "C"), *ahead_of("sysv_ipc"), at_most(1.05, "perl msgsnd", aim="level with Perl:")],
 )
 msg.program("C", [c("sysv"), "SIZE", "msg"])
 msg.program(

@@ -199,6 +199,21 @@ class TestMakers:
 class TestRemovers:
     """Objects that come and go under everybody's hands."""
 
+    def test_what_is_gone_is_said_to_be_removed(self, thing):
+        """perlipc:V5, gotcha:Y4: an old id is EINVAL to the kernel."""
+        thing.remove()
+        if isinstance(thing, SharedMemory):
+            thing.detach()
+        calls = {
+            SharedMemory: lambda: thing.lock(),
+            SemaphoreSet: lambda: thing[0].acquire(),
+            MessageQueue: lambda: thing.send(b"x"),
+        }
+        for call in (thing.stat, calls[type(thing)], lambda: thing.chmod(0o600)):
+            with pytest.raises(ObjectRemoved, match=f"{thing.id} was removed") as caught:
+                call()
+            assert (caught.value.id, caught.value.errno) == (thing.id, errno.EIDRM)
+
     @staticmethod
     def churn(open_or_create):
         """Make it or find it, and remove it half of the time; what comes of it by name."""

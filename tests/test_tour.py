@@ -155,6 +155,7 @@ def the_first(queue, **_):
         ("given-back", hp, "kill", lambda *_: None),
         ("made-once", hp.sysv.SemaphoreSet, "open_or_create", set_after_making),
         ("messages", hp.sysv.MessageQueue, "receive", the_first),
+        ("shared-variable", hp.sysv.Cell, "value", 7),
         ("removed-under-us", hp.sysv.MessageQueue, "receive", the_first),
         ("orphans", hp.sysv, "orphaned_since", lambda _: None),
     ],

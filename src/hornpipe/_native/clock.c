@@ -36,14 +36,16 @@ static int set_wakeup(int fd) {
 #else
     /* The same, but hidden until 3.13; the module's function looks at the descriptor first, which takes two calls. */
     static PyObject *function;
-    PyObject *before;
+    PyObject *before, *wanted;
     int number = -1;
     if (!function) {
         PyObject *module = PyImport_ImportModule("_signal");
         function = module ? PyObject_GetAttrString(module, "set_wakeup_fd") : NULL;
         Py_XDECREF(module);
     }
-    before = function ? PyObject_CallFunction(function, "i", fd) : NULL;
+    wanted = function ? PyLong_FromLong(fd) : NULL;
+    before = wanted ? PyObject_CallOneArg(function, wanted) : NULL;
+    Py_XDECREF(wanted);
     if (before) {
         number = (int)PyLong_AsLong(before);
         Py_DECREF(before);

@@ -152,6 +152,7 @@ cdef enum:
     LARGE = 1 << 18  # bytes from which copying gives the GIL away: some ten microseconds
     FEW = 8  # operations that need no memory of their own
     MOST = 32767  # SEMVMX
+    UNKNOWN = -2  # no deadline yet
 
 cdef long long generation = 0  # of processes: a forked child inherits no undo
 
@@ -706,6 +707,7 @@ cdef class Queue(Identified):
         cdef text space
         cdef text *letter
         cdef long result
+        cdef long long deadline = UNKNOWN  # one for all tries
         cdef int error
         while True:
             if whole:
@@ -717,7 +719,9 @@ cdef class Queue(Identified):
                 result = c_msgrcv(self.id, letter, most, type, flags | c_nowait)
                 if result < 0 and errno == ENOMSG and not flags & MSG_COPY:
                     wanted.id, wanted.letter, wanted.size, wanted.type, wanted.flags = self.id, letter, most, type, flags
-                    result = timed(do_receive, &wanted, self._deadline(timeout), False) if timeout != 0 else LATE
+                    if deadline == UNKNOWN and timeout != 0:
+                        deadline = -1 if timeout is None else self._deadline(timeout)
+                    result = timed(do_receive, &wanted, deadline, False) if timeout != 0 else LATE
                     if result == LATE:
                         raise self._expired(timeout, "receive")
                 if result >= 0:

@@ -103,6 +103,23 @@ def messages(judge: Judge) -> str:
     return f"lowest up to 5: {came[0].type}; exactly 2^40: {came[1].type}; any: {came[2].type}"
 
 
+@row("perl")
+def shared_variable(judge: Judge) -> str:
+    """A variable that several processes add to: what perlipc says cannot be had.
+
+    Breaks with a ``perl`` that adds nothing.
+    """
+    add = 'shmread($ARGV[0], $n, 0, 8) or die; shmwrite($ARGV[0], pack("q", 1000 + unpack("q", $n)), 0, 8) or die'
+    with hp.sysv.SharedMemory.create(64) as shm, hp.sysv.SemaphoreSet.create([1]) as sems:
+        total = hp.sysv.Cell(shm, "q", guard=sems[0])
+        adders = [hp.fn(_add, total).with_options(timeout=PATIENCE).start() for _ in range(4)]
+        judge.same([adder.wait().code for adder in adders], [0] * 4, "how they ended")
+        judge.same(total.value, 400, "the sum")
+        judge.same(_perl(add, shm.id), "", "what Perl says")
+        judge.same(total.value, 1400, "the sum with Perl's")
+        return f"4 processes added 100 each, and Perl 1000: {total.value}"
+
+
 @row("ipcrm")
 def removed_under_us(judge: Judge) -> str:
     """Receiving has a time limit, and says so when the queue is removed.
@@ -161,6 +178,12 @@ def _removed_after(key: int) -> Iterator[None]:
 
 
 # What the rows' children do.
+
+
+def _add(total: hp.sysv.Cell[int]) -> None:
+    for _ in range(100):
+        with total:
+            total.value += 1
 
 
 def _receive(queue: hp.sysv.MessageQueue) -> None:
