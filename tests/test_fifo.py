@@ -203,6 +203,22 @@ class TestTheName:
             fifo.remove()
             assert shell.communicate(timeout=20)[0] == "on\n"
 
+    def test_a_forked_child_neither_removes_it_nor_closes_what_has_its_number_by_now(self, path):
+        """gotcha:FI6: in a child of fn() the descriptor by which it is known again has been closed."""
+
+        def child():
+            others = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]
+            removed = fifo.remove()
+            with contextlib.suppress(hp.ReaderGone):
+                fifo.serve(lambda: "from the child", readers=1, timeout=20)
+            return removed, [fd for fd in others if not os.path.exists(f"/proc/self/fd/{fd}")]
+
+        with hp.Fifo(path) as fifo:
+            with perl('open(my $in, "<", $ARGV[0]); print <$in>', path, stdout=subprocess.PIPE) as reader:
+                assert hp.fn(child).call() == (False, [])
+                assert reader.stdout.read() == "from the child"
+            assert hp.is_fifo(path)
+
     def test_one_that_somebody_removed_is_no_error(self, path):
         with hp.Fifo(path) as fifo:
             path.unlink()

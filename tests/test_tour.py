@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import json
 import os
 import re
@@ -67,7 +69,8 @@ def test_a_row_fails_without_its_tool_and_names_it(row, tool, tools):
 
 
 @pytest.mark.parametrize(("row", "tool"), TOOLS)
-def test_a_row_fails_when_its_tool_says_something_else(row, tool, tools):
+def test_a_row_fails_when_its_tool_says_something_else(row, tool, tools, monkeypatch):
+    monkeypatch.setattr(tour.files, "PATIENCE", 1)
     install(*tools, row, without=tool)
     impostor(tools[0] / tool)
     outcome = tour.perform(row)
@@ -132,6 +135,26 @@ def the_first(queue, **_):
     return hp.sysv.MessageQueue.from_id(queue.id).peek()
 
 
+serve = hp.Fifo.serve
+
+
+def the_same_for_all(fifo, make):
+    serve(fifo, functools.cache(make))
+
+
+# In the background, but in the session and on the terminal of whoever has started it.
+half_a_daemon = """
+import os, signal, sys
+reader, writer = os.pipe()
+if os.fork():
+    os._exit(os.read(reader, 1) != b"!")
+with open(sys.argv[1], "w") as file:
+    print(os.getpid(), file=file)
+os.write(writer, b"!")
+signal.pause()
+"""
+
+
 @pytest.mark.parametrize(
     ("name", "owner", "facility", "broken"),
     [
@@ -150,6 +173,13 @@ def the_first(queue, **_):
         ("datagrams", hp.DatagramSocket, "ask", lambda *_, **__: hp.Datagram(b"sabotaged", None)),
         ("relay", hp, "relay", lambda *_, **__: hp.Relayed(26, 26)),
         ("tls", hp.Connection, "readline", lambda *_: "sabotaged"),
+        ("named-pipe", hp.Fifo, "writer", lambda *_, **__: io.StringIO()),
+        ("a-fresh-answer", hp.Fifo, "serve", the_same_for_all),
+        ("inputs", hp, "inputs", lambda *_, **__: ()),
+        ("lock", hp, "lock", lambda *_, **__: contextlib.nullcontext()),
+        ("daemonize", tour.daemons, "_DAEMON", half_a_daemon),
+        ("restart-on-hup", tour.daemons, "_SERVICE", tour.daemons._SERVICE.replace("hp.restart_on_hup", "dict")),
+        ("daemon", tour.daemons, "_HORNPIPE", "import sys; print(*sys.argv[2:3])"),
         ("shared-memory", hp.sysv.SharedMemory, "write", lambda *_, **__: None),
         ("semaphores", hp.sysv.SemaphoreSet, "op", lambda *_, **__: None),
         ("given-back", hp, "kill", lambda *_: None),
@@ -163,7 +193,7 @@ def the_first(queue, **_):
 def test_a_row_fails_when_its_facility_does_not_work(name, owner, facility, broken, monkeypatch):
     interrupt = hp.SIG["INT"]
     monkeypatch.setattr(owner, facility, broken)
-    for module in (tour.signals, tour.sockets, tour.sysv):
+    for module in (tour.signals, tour.sockets, tour.sysv, tour.files):
         monkeypatch.setattr(module, "PATIENCE", 0.5)
     try:
         assert tour.perform(tour.ROWS[name]).problem

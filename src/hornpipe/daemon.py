@@ -16,7 +16,7 @@ from hornpipe._native import spawn as _spawn
 from hornpipe._native import wait as _wait
 from hornpipe.deadline import NEVER, after, check_timeout
 from hornpipe.errors import spawn_error
-from hornpipe.fd import Descriptor, above_stdio, pipe
+from hornpipe.fd import Descriptor, above_stdio, flush_printed, pipe
 from hornpipe.pidfile import PidFile
 from hornpipe.signals import SIG
 from hornpipe.spawn.recipe import find_ids
@@ -61,7 +61,7 @@ class Daemon:
         """
         starter, self._starter = self._starter, None
         if starter is not None:
-            _flush()
+            flush_printed()
             if self._stderr is not None:
                 os.dup2(self._stderr.fileno(), 2)
                 self._stderr.close()
@@ -192,7 +192,7 @@ def daemonize(
     image.is_daemon = True
     if again or supervision.supervised():
         return _stay_in_front(held, folder, umask, out, err, opened)
-    _flush()
+    flush_printed()
     words, telling = pipe()
     # The caller's handlers are the daemon's, and nothing for the process in between.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -249,7 +249,7 @@ def _open(target: Output, opened: list[Descriptor]) -> int | None:
 def _stay_in_front(
     held: PidFile | None, folder: int, umask: int, out: int | None, err: int | None, opened: list[Descriptor]
 ) -> Daemon:
-    _flush()
+    flush_printed()
     os.umask(umask)
     os.fchdir(folder)
     # There only when HUP came before ready(): the starter still shows what goes to stderr.
@@ -419,12 +419,3 @@ def _reset_signals() -> None:
             # A shell has its background jobs ignore INT, and Python then leaves it so.
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except (OSError, ValueError):
-            pass

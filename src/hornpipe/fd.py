@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
+from typing import Any
 
 from hornpipe import wait
 
@@ -113,3 +115,21 @@ def write_some(fd: int, data: memoryview | bytes) -> int:
         return os.write(fd, data)
     except BlockingIOError:
         return 0
+
+
+def flush_printed() -> bool:
+    """What we have printed comes before what others print, and once (perlipc:O9); false as for ``flush``."""
+    printed = flush(sys.stdout)
+    return flush(sys.stderr) and printed
+
+
+def flush(stream: Any) -> bool:
+    """Flush it, if it can be done; false when we are a handler of a signal that came in the middle of writing to it."""
+    try:
+        if stream is not None:
+            stream.flush()
+    except (OSError, ValueError):
+        pass  # nobody is left to read it
+    except RuntimeError:
+        return False
+    return True

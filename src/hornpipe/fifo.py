@@ -83,6 +83,7 @@ class Fifo(Generic[Str]):
         self._codec = cast("Codec[Str]", TEXT if codec is None else codec)
         # Held open, so that its number cannot pass to another file while we go by it.
         self._made: Descriptor | None = None
+        self._maker = 0
 
     def as_bytes(self) -> Fifo[bytes]:
         """The same, speaking bytes."""
@@ -126,7 +127,7 @@ class Fifo(Generic[Str]):
 
     def remove(self) -> bool:
         """Remove it if it is the one that was made here; whether it was. Who waits for its other end waits no more."""
-        made, self._made = self._made, None
+        made = self._what_was_made()
         if made is None:
             return False
         with made:
@@ -235,9 +236,23 @@ class Fifo(Generic[Str]):
 
     def own(self, made: Descriptor) -> None:
         """What is made stands there now, and is ours to remove."""
-        before, self._made = self._made, made
-        if before is not None and before is not made:
-            before.close()
+        if made is not self._made:
+            before = self._what_was_made()
+            self._made, self._maker = made, os.getpid()
+            if before is not None:
+                before.close()
+
+    def _what_was_made(self) -> Descriptor | None:
+        """What this process has made, which is forgotten.
+
+        What its parent has made is the parent's, and the descriptor may have been closed when we were forked: its
+        number is somebody else's then.
+        """
+        made, self._made = self._made, None
+        if made is not None and self._maker != os.getpid():
+            made.detach()
+            return None
+        return made
 
     def take_the_place(self) -> None:
         """Put a FIFO of ours where something else stands."""

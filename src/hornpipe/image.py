@@ -65,7 +65,8 @@ _kept = {name: int(number) for what, value in _left if what == "fd" for number, 
 
 def _take_in() -> None:
     for fd in (*_kept.values(), *_numbers("rehearsal")):
-        os.set_inheritable(fd, False)
+        if fd > 2:  # the standard streams are everybody's, and no exec closes them
+            os.set_inheritable(fd, False)
     if rehearsal is not None and "LISTEN_PID" in os.environ:
         # The manager's sockets were passed on to the rehearsal, and it is to find them as the service does.
         os.environ["LISTEN_PID"] = str(os.getpid())

@@ -26,8 +26,8 @@ from hornpipe import image, reaper, supervision
 from hornpipe._native import signals as _signals
 from hornpipe._native.timed_call import KEPT_SIGNALS
 from hornpipe.command import Command, cmd
-from hornpipe.deadline import after, check_timeout
-from hornpipe.fd import Descriptor, nonblocking, pipe
+from hornpipe.deadline import NEVER, after, check_timeout, passed
+from hornpipe.fd import Descriptor, flush, flush_printed, nonblocking, pipe
 from hornpipe.job import NULL
 from hornpipe.locks import HasFileno
 from hornpipe.signals import SIG, Signal, Unwound
@@ -38,6 +38,8 @@ _UP = b"\0up\0"
 """What a rehearsal says when it has come up; no text has it."""
 _SHOWN = 2000
 """Bytes of a failed rehearsal's last words that go into the log."""
+_HELD_UP = 2.0
+"""Seconds that it waits for the rest of a line, if nobody reads it."""
 _POLLED = range(1, 7)
 """``si_code`` of a signal that a descriptor sent: POLL_IN to POLL_HUP (sigaction(2))."""
 _F_SETOWN_EX, _F_OWNER_TID = 15, 0
@@ -163,6 +165,7 @@ class Restart(_signals.Insistent):
         self._owner = os.getpid()
         self._rehearsal: _Rehearsal | None = None
         self._again = False
+        self._due = NEVER
         atexit.register(self._retire)
 
     def _retire(self) -> None:
@@ -174,7 +177,9 @@ class Restart(_signals.Insistent):
         # atexit does, is not brought back to life.
         if os.getpid() != self._owner or _signals.told_to_die():
             return
-        if sig.raw_code not in _POLLED:
+        if self._due != NEVER:
+            self._go()
+        elif sig.raw_code not in _POLLED:
             if self._rehearsal is None:
                 self._begin()
             else:
@@ -185,7 +190,7 @@ class Restart(_signals.Insistent):
     def _begin(self) -> None:
         _tell_reloading()
         if self._check is False:
-            self._stay(_become_again(self._arguments))
+            self._go()
             return
         try:
             self._rehearsal = _Rehearsal(self._arguments, self._check, self._timeout)
@@ -195,9 +200,24 @@ class Restart(_signals.Insistent):
     def _judge(self, rehearsal: _Rehearsal) -> None:
         self._rehearsal = None
         again, self._again = self._again, False
-        self._stay(rehearsal.end() or _become_again(self._arguments))
+        reason = rehearsal.end()
+        if reason is None:
+            self._go()
+        else:
+            self._stay(reason)
         if again:
             self._begin()
+
+    def _go(self) -> None:
+        """Give way, but not in the middle of a line: what has not been written yet would be lost with us."""
+        if not _flush():
+            if self._due == NEVER:
+                self._due = after(_HELD_UP)
+            if not passed(self._due):
+                os.kill(self._owner, signal.SIGHUP)  # as soon as the interrupted call has returned, or been at it
+                return
+        self._due = NEVER
+        self._stay(_become_again(self._arguments))
 
     def _stay(self, reason: str) -> None:
         _log(f"not restarted, and going on as before: {reason}")
@@ -306,7 +326,6 @@ def _rehearsed(arguments: list[str], telling: int) -> Command[str]:
 
 def _become_again(arguments: list[str]) -> str:
     """Execute this program again (execve(2)). If that fails everything is as it was, and the reason is returned."""
-    _flush()
     with _mask(signal.valid_signals()):
         # Signals that have been taken down and not been handled yet would be lost with us: Python calls their
         # handlers now, in the order of their numbers, HUP first. One of them may raise, and we stay.
@@ -402,10 +421,12 @@ def _no_timers() -> Iterator[None]:
             signal.setitimer(kind, first, interval)
 
 
-def _flush() -> None:
-    """What we have written comes before what the next image writes; atexit is not run by an exec."""
-    for stream in (sys.stdout, sys.stderr):
-        _try_to_flush(stream)
+def _flush() -> bool:
+    """What we have written comes before what the next image writes; atexit is not run by an exec.
+
+    False when HUP came in the middle of writing, so that the rest is in nobody's reach.
+    """
+    whole = flush_printed()
     # Regular files only: a pipe that nobody reads would hold us up for ever.
     kinds = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
     for stream in [each for each in gc.get_objects() if type(each) in kinds]:
@@ -414,12 +435,5 @@ def _flush() -> None:
         except (OSError, ValueError):
             continue
         if regular:
-            _try_to_flush(stream)
-
-
-def _try_to_flush(stream: Any) -> None:
-    try:
-        if stream is not None:
-            stream.flush()
-    except (OSError, ValueError, RuntimeError):
-        pass  # nobody is left to read it; or this signal came in the middle of writing to it
+            whole &= flush(stream)
+    return whole

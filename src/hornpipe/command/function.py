@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, Unpack
 
 from hornpipe.command.options import Given, Options, merged, recipe_of
 from hornpipe.command.quoting import brief
-from hornpipe.command.verbs import Other, Runnable, _flush
+from hornpipe.command.verbs import Other, Runnable
 from hornpipe.errors import CommandFailed, RemoteError
-from hornpipe.fd import pipe
+from hornpipe.fd import flush_printed, pipe
 from hornpipe.job import Stage
 from hornpipe.lines import BYTES, TEXT, Codec, Str, text_codec
 from hornpipe.process import Process
@@ -104,7 +104,7 @@ class Function(Runnable[Str], Generic[T, Str]):
 
         import hornpipe.command.plain  # noqa: F401
 
-        _flush()
+        flush_printed()
         reader, writer = pipe()
         with writer:
             options = dict(self._options)

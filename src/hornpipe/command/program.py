@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 from hornpipe.command.options import Given, Options, Text, merged, recipe_of
 from hornpipe.command.quoting import brief, line_of
-from hornpipe.command.verbs import Other, Runnable, _flush
+from hornpipe.command.verbs import Other, Runnable
+from hornpipe.fd import flush_printed
 from hornpipe.job import Stage, open_redirection
 from hornpipe.lines import BYTES, TEXT, Codec, Str, text_codec
 from hornpipe.process import Process
@@ -97,7 +98,7 @@ class Command(Runnable[Str]):
         from hornpipe.spawn.diagnosis import failure
 
         self._refuse("exec", "pty", "timeout", "contain", "input")
-        _flush()
+        flush_printed()
         stage = self._stages()[0]
         recipe = stage.recipe
         opened: list[Any] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
@@ -12,7 +11,7 @@ from hornpipe.command.options import Given, merged
 from hornpipe.command.quoting import brief
 from hornpipe.command.streams import Lines, Reader, Writer
 from hornpipe.errors import LimitExceeded
-from hornpipe.fd import Descriptor
+from hornpipe.fd import Descriptor, flush_printed
 from hornpipe.job import Job, Stage, Terms
 from hornpipe.lines import Codec, Str
 from hornpipe.process import Detached
@@ -115,7 +114,7 @@ class Runnable(Generic[Str]):
         1
         """
         self._refuse("run", "pty")
-        _flush()
+        flush_printed()
         job = self._job()
         interactive = "stdin" not in self._first_options() and "input" not in self._first_options()
         if not keyboard.shared():
@@ -222,7 +221,7 @@ class Runnable(Generic[Str]):
         ...     print("hello", file=file)
         """
         self._refuse("writer", "stdin", "input", "pty")
-        _flush()
+        flush_printed()
         job = self._job()
         job.start(stdin="pipe")
         return Writer(job, _taken(job, "stdin"), self._codec)
@@ -278,7 +277,7 @@ class Runnable(Generic[Str]):
         from hornpipe.command.stored_input import as_file
 
         self._refuse(verb, "pty")
-        _flush()
+        flush_printed()
         stages = self._stages()
         first = stages[0]
         file: Descriptor | None = None
@@ -307,16 +306,6 @@ def _taken(job: Job, name: str) -> Descriptor:
     end: Descriptor = getattr(job, name)
     setattr(job, name, None)
     return end
-
-
-def _flush() -> None:
-    """What we have printed comes before what the child prints, as the reader expects."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except (OSError, ValueError, RuntimeError):
-            pass  # not ours to report here; or a handler has called us in the middle of a print, which ends after us
 
 
 __all__ = ["Captured", "Other", "Runnable"]

@@ -8,13 +8,24 @@ impostor in its place, and want to see the row fail.
 
 from __future__ import annotations
 
-from hornpipe.cli.tour import children, endings, programs, signals, sockets, streams, sysv, terminals
+from hornpipe.cli.tour import (
+    children,
+    daemons,
+    endings,
+    files,
+    programs,
+    signals,
+    sockets,
+    streams,
+    sysv,
+    terminals,
+)
 from hornpipe.cli.tour.judging import Judge, Outcome, Row, Wrong, perform, row
 from hornpipe.cli.tour.showing import show_plain, show_table
 
 ROWS = {
     made.name: made
-    for subject in (streams, terminals, endings, children, signals, sockets, programs, sysv)
+    for subject in (streams, terminals, endings, children, signals, files, daemons, sockets, programs, sysv)
     for made in vars(subject).values()
     if isinstance(made, Row)
 }
