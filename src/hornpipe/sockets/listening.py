@@ -12,6 +12,7 @@ from _socket import (
     TCP_NODELAY,
 )
 from _socket import socket as Calls
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
@@ -71,7 +72,7 @@ class Listener:
         kind: type[Connection[Any]],
         options: dict[str, Any],
     ) -> None:
-        self._sockets = {socket.fileno(): (socket, address) for socket, address in sockets}
+        self._sockets = OrderedDict((socket.fileno(), (socket, address)) for socket, address in sockets)
         self._names = names
         self._kind = kind
         self._options = options
@@ -166,8 +167,9 @@ class Listener:
         """
         if fd not in self._sockets:
             raise ValueError("the listener is closed")
-        socket, address = self._sockets.pop(fd)
-        self._sockets[fd] = socket, address  # at the end: who is busy must not keep the others from being heard
+        socket, _ = self._sockets[fd]
+        # Who is busy must not keep the others from being heard. In one step: a signal's handler finds us whole.
+        self._sockets.move_to_end(fd)
         try:
             taken, name = socket.calls._accept()  # type: ignore[attr-defined]  # typeshed leaves it out
         except BlockingIOError:
@@ -200,7 +202,7 @@ class Listener:
         """Close our descriptors and nothing else: another process listens there now. Names go with ``close``."""
         if self._all is not None:
             self._all.close()
-        sockets, self._sockets = self._sockets, {}
+        sockets, self._sockets = self._sockets, OrderedDict()
         for socket, _ in sockets.values():
             socket.close()
 
