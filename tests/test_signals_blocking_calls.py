@@ -379,7 +379,6 @@ def test_a_call_that_waits_is_found_wherever_it_hides():
 # Rooms that are being furnished: their calls join the tables of test_signals_never_late.py when they are done.
 TO_COME = {
     *("Fifo.serve", "Inputs.__exit__", "Inputs.__next__", "Inputs.skip", "daemonize", "restart_on_hup"),
-    *("serve", "Server.run", "Server.start", "Server.stop", "Server.__enter__", "Server.__exit__"),
 }
 
 

@@ -487,6 +487,43 @@ def a_listener(call: Callable[[Any], Any]) -> Iterator[Callable[[], Shot]]:
         yield lambda: (accept, lambda: clients.append(hp.connect(listener.address)), 0.0003)
 
 
+def linger(client: hp.Connection[str]) -> None:
+    client.read()
+
+
+@contextmanager
+def a_server(call: Callable[[hp.Server], object], *, running: bool = False) -> Iterator[Callable[[], Shot]]:
+    """One that is told to end; or one in the background, with a client that leaves at last."""
+
+    def arm() -> Shot:
+        server = hp.Server("tcp://127.0.0.1:0", linger, stop_grace=60)
+        if not running:
+            return lambda: call(server), lambda: os.kill(os.getpid(), signal.SIGTERM), 0.05
+        server.start()
+        client = hp.connect(server.address)
+        client.write("x\n")
+        wait_until(lambda: server.counts.begun == 1)
+        return lambda: call(server), client.close, 0.001
+
+    yield arm
+
+
+@contextmanager
+def a_start_of_a_server(call: Callable[[hp.Server], object]) -> Iterator[Callable[[], Shot]]:
+    """Over by itself."""
+
+    def arm() -> Shot:
+        server = hp.Server("tcp://127.0.0.1:0", linger)
+
+        def start() -> None:
+            call(server)
+            server.stop()
+
+        return start, lambda: None, 0.01
+
+    yield arm
+
+
 @contextmanager
 def a_full_listener() -> Iterator[Callable[[], Shot]]:
     """One who takes in the first only after the signal."""
@@ -686,6 +723,13 @@ SOCKETS: dict[tuple[str, ...], Callable[[], Scenario]] = {
     ("connect",): a_full_listener,
     ("listen",): partial(a_locked_folder, lambda path: hp.listen(f"unix://{path}")),
     ("open_datagram",): partial(a_locked_folder, lambda path: hp.open_datagram(local=f"unixgram://{path}")),
+    ("serve", "Server.run"): partial(
+        a_server, lambda server: hp.serve(hp.listen("tcp://127.0.0.1:0"), linger, stop_grace=60)
+    ),
+    ("Server.start",): partial(a_start_of_a_server, hp.Server.start),
+    ("Server.__enter__",): partial(a_start_of_a_server, hp.Server.__enter__),
+    ("Server.stop",): partial(a_server, hp.Server.stop, running=True),
+    ("Server.__exit__",): partial(a_server, leave, running=True),
     ("relay",): a_relay,
     ("host_name",): a_look_up,
     ("DatagramSocket.receive",): partial(a_sender, lambda peer: peer.receive(), answer_a_datagram),

@@ -313,7 +313,7 @@ cdef class Brood:
         cdef int i
         self.shut()
         for i in range(self.count_of_doors):
-            self.doors[i].left = left[i]
+            self.doors[i].left = 0 if i >= len(left) else <int>left[i]
         self.draining = True
         self.open()
 

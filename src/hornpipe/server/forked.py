@@ -25,6 +25,8 @@ from hornpipe.status import ExitStatus
 
 LATE = 1.0
 """Seconds after its time was over at which a client's process is ended that has not seen to it by itself."""
+DOORS = 64
+"""Sockets that a brood can listen at."""
 _WARM = 20
 """More often than it takes until the interpreter has adapted its code."""
 _BLIND = 0.05
@@ -58,7 +60,7 @@ class Forked(Model):
         )
         self._brood.beside(loop.fileno())
         self._pauses = Pauses(service.log)
-        self._ending = False
+        self._stopping = self._ending = False
 
     def begin(self) -> None:
         """Serve from now on."""
@@ -76,7 +78,10 @@ class Forked(Model):
         code: in each child anew, with a page copied for each, this took longer than all the rest.
         """
         mute = Journal(None, mute=True)
-        service = Service(lambda client: client.write("\n"), self.service.limits, Numbers(counts.FIELDS), mute)
+        speaks = not self.listener.encrypts  # else it would wait for a handshake
+        service = Service(
+            lambda client: speaks and client.write("\n"), self.service.limits, Numbers(counts.FIELDS), mute
+        )
         for _ in range(_WARM):
             one, other = socketpair()
             name: Any = b"" if self.listener.address.is_unix else ("127.0.0.1", 9)
@@ -86,6 +91,7 @@ class Forked(Model):
 
     def stop(self) -> None:
         """Take in who has been waiting, and nobody else."""
+        self._stopping = True
         self._brood.drain([queued(self.listener, fd) for fd in self.listener.descriptors])
 
     def over(self) -> bool:
@@ -94,8 +100,8 @@ class Forked(Model):
 
     def end(self) -> None:
         """End those who are still being served."""
-        self._brood.drain([0] * len(self.listener.descriptors))
-        self._ending = True
+        self._stopping = self._ending = True
+        self._brood.drain([0] * DOORS)
         for place, pid in self._brood.everyone():
             self._end(place, pid)
 
@@ -116,6 +122,8 @@ class Forked(Model):
     def step(self) -> None:
         """Wait for what comes first, and do it."""
         flush()
+        if self._stopping and self._brood.drained:
+            self.listener.close()
         deadline = sooner(self.loop.deadline, self._first_to_expire())
         what = self._brood.run(deadline)
         if what == _brood.TIME:

@@ -34,7 +34,7 @@ class Inline(Model):
 
     def over(self) -> bool:
         """Whether nobody is served any more."""
-        return self._door.closed
+        return self._door.closed or self.listener.closed
 
     def end(self) -> None:
         """End those who are still being served."""

@@ -7,7 +7,8 @@ from _socket import AF_UNIX, IPPROTO_TCP, TCP_INFO
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from hornpipe.server.counts import REFUSED
+from hornpipe import wait
+from hornpipe.server.counts import BEGUN, REFUSED
 from hornpipe.server.journal import INFO, WARNING, Journal
 from hornpipe.server.loop import Loop
 from hornpipe.server.service import Service
@@ -17,6 +18,8 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0
 """Seconds for which nobody is taken in when the system has no room."""
 _AT_ONCE = 16
 """Clients taken in before anything else has its turn."""
+_LOOK = 0.01
+"""Seconds between looks whether somebody still waits to be taken in, before the end."""
 _MOST_QUEUED = 4096
 """The longest queue of clients that is served before an end."""
 
@@ -70,6 +73,25 @@ class Model(ABC):
         """A client has been turned away."""
         self.numbers.add(REFUSED, 1)
         self.log.say(INFO, "%s: turned away, there are %s from there", who, self.service.limits.max_per_address)
+
+    def refuse_from(self, taken_in: int) -> None:
+        """Listen no more once so many have been taken in, or nobody waits (gotcha:SRV3).
+
+        Those who serve until the end hold the sockets as well: whoever connected to them would wait for nothing.
+        """
+        if self.listener.closed:
+            return
+        enough = self.numbers[BEGUN] + self.numbers[REFUSED] >= taken_in
+        if not enough and any(wait.one(fd, wait.READ, 0) for fd in self.listener.descriptors):
+            self.loop.soon(_LOOK, lambda: self.refuse_from(taken_in))
+        else:
+            self.listener.refuse()
+
+    def last_queue(self) -> dict[int, int]:
+        """How many wait at each socket, which is closed to all others once they have been taken in."""
+        left = {fd: queued(self.listener, fd) for fd in self.listener.descriptors}
+        self.refuse_from(self.numbers[BEGUN] + self.numbers[REFUSED] + sum(left.values()))
+        return left
 
     def ready(self) -> bool:
         """Whether it serves."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -19,17 +20,18 @@ from hornpipe.server import counts
 from hornpipe.server.forked import LATE, flush
 from hornpipe.server.journal import ERROR, WARNING
 from hornpipe.server.loop import Loop
-from hornpipe.server.model import Model, Pauses, queued
+from hornpipe.server.model import Model, Pauses
 from hornpipe.server.service import Service, address_key
 from hornpipe.sockets import Connection, Listener
 from hornpipe.spawn.recipe import Recipe
 
 _SLOTS = 1024
 """Workers at once, those of former generations included, which finish with their clients."""
-_FIELDS = 3
-_SINCE, _KEY, _LEFT = range(_FIELDS)
-"""Of each slot: since when it serves a client (0: it does not), whom, how many of the queue it takes in at the end."""
-_LIVED = 1.0
+_FIELDS = 4
+_SINCE, _KEY, _LEFT, _SERVED = range(_FIELDS)
+"""Of each slot: since when it serves a client (0: it does not), whom, how many of the queue it takes in at the end,
+how many it has served."""
+_LIVED = 0.5
 """Seconds after which a worker that dies has not died of its start."""
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 30.0
 """Seconds between tries to replace workers that die at their start."""
@@ -183,7 +185,7 @@ class Preforked(Model):
         del self._workers[child.pid]
         worker.generation.workers.discard(worker)
         busy = self._slots[worker.slot * _FIELDS + _SINCE]
-        self._slots[worker.slot * _FIELDS + _SINCE] = 0
+        self._slots[worker.slot * _FIELDS + _SINCE] = self._slots[worker.slot * _FIELDS + _KEY] = 0
         self._free.append(worker.slot)
         if busy:
             self.numbers.add(counts.ENDED, 1)
@@ -201,7 +203,8 @@ class Preforked(Model):
             self._fill()
             return
         self.numbers.add(counts.REPLACED, 1)
-        if worker.ready and now() - worker.born > _LIVED * 1e9:
+        served = self._slots[worker.slot * _FIELDS + _SERVED]
+        if worker.ready and (served or busy or now() - worker.born > _LIVED * 1e9):
             self._delay = 0.0
             self._fill()
         else:
@@ -236,7 +239,7 @@ class Preforked(Model):
         """Take in who has been waiting, and nobody else."""
         self._stopping = True
         # They take in who waits already: once the last of them has closed the listener, those would be reset.
-        left = sum(queued(self.listener, fd) for fd in self.listener.descriptors)
+        left = sum(self.last_queue().values())
         for worker in self._workers.values():
             self._slots[worker.slot * _FIELDS + _LEFT] = left
         for generation in self._generations:
@@ -302,6 +305,8 @@ class Preforked(Model):
                 try:
                     connection = self.listener.take(fd)
                 except OSError as error:
+                    if error.errno == errno.EINVAL:
+                        return  # the parent listens no more
                     wait.one(finishing.fileno(), wait.READ, after(pauses.next(error.strerror or str(error))))
                     break
                 if connection is None:
@@ -313,9 +318,13 @@ class Preforked(Model):
 
     def _serve_queue(self, slot: int, left: int) -> None:
         for fd in self.listener.descriptors:
-            while left > 0 and (connection := self.listener.take(fd)) is not None:
-                left -= 1
-                self._attend(slot, connection)
+            try:
+                while left > 0 and (connection := self.listener.take(fd)) is not None:
+                    left -= 1
+                    self._attend(slot, connection)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
 
     def _attend(self, slot: int, connection: Connection[str]) -> None:
         limit = self.service.limits.max_per_address
@@ -333,4 +342,5 @@ class Preforked(Model):
         finally:
             self._slots[slot + _SINCE] = 0
             self._slots[slot + _KEY] = 0
+            self._slots.add(slot + _SERVED, 1)
             self.numbers.add(counts.ENDED, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 
 from hornpipe import wait
@@ -11,7 +12,7 @@ from hornpipe.fd import pipe
 from hornpipe.server import counts
 from hornpipe.server.journal import WARNING
 from hornpipe.server.loop import Loop
-from hornpipe.server.model import Model, Pauses, queued
+from hornpipe.server.model import Model, Pauses
 from hornpipe.server.service import Service, address_key
 from hornpipe.sockets import Connection, Listener
 
@@ -51,7 +52,7 @@ class Threaded(Model):
 
     def stop(self) -> None:
         """Take in who has been waiting, and nobody else."""
-        self._left = {fd: queued(self.listener, fd) for fd in self.listener.descriptors}
+        self._left = self.last_queue()
         self._stop.close()
 
     def over(self) -> bool:
@@ -127,6 +128,8 @@ class Threaded(Model):
                 try:
                     connection = self.listener.take(fd)
                 except OSError as error:
+                    if error.errno == errno.EINVAL:
+                        return None
                     self._wait_for_room(error)
                     break
                 if connection is not None:
@@ -139,7 +142,12 @@ class Threaded(Model):
         for fd in list(left):
             if left[fd] > 0:
                 left[fd] -= 1
-                connection = self.listener.take(fd)
+                try:
+                    connection = self.listener.take(fd)
+                except OSError as error:
+                    if error.errno != errno.EINVAL:  # it listens no more
+                        raise
+                    connection = None
                 if connection is not None:
                     return connection
             left.pop(fd, None)

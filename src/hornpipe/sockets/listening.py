@@ -8,6 +8,7 @@ import select
 from _socket import (
     AF_UNIX,
     IPPROTO_TCP,
+    SHUT_RDWR,
     SOCK_STREAM,
     TCP_NODELAY,
 )
@@ -71,9 +72,12 @@ class Listener:
         names: list[BoundName],
         kind: type[Connection[Any]],
         options: dict[str, Any],
+        *,
+        passed: bool,
     ) -> None:
         self._sockets = OrderedDict((socket.fileno(), (socket, address)) for socket, address in sockets)
         self._names = names
+        self._is_passed = passed
         self._kind = kind
         self._options = options
         self._all: Descriptor | None = None
@@ -94,6 +98,11 @@ class Listener:
         """Where it listens, the first if there are several."""
         self.fileno()
         return self.addresses[0]
+
+    @property
+    def encrypts(self) -> bool:
+        """Whether its connections are encrypted."""
+        return self._kind is not Connection
 
     @property
     def closed(self) -> bool:
@@ -198,6 +207,17 @@ class Listener:
         """The system calls on one of its ``descriptors``, as the socket module has them."""
         return self._sockets[fd][0].calls
 
+    def refuse(self) -> None:
+        """Listen no more, whoever else has these sockets too; but not where a service manager does, whose they are.
+
+        Who has connected and was not accepted is turned away.
+        """
+        for socket, _ in list(self._sockets.values()) if not self._is_passed else ():  # a thread may be taking in
+            try:
+                socket.calls.shutdown(SHUT_RDWR)
+            except OSError:
+                pass  # done already
+
     def leave(self) -> None:
         """Close our descriptors and nothing else: another process listens there now. Names go with ``close``."""
         if self._all is not None:
@@ -288,7 +308,7 @@ def listen(
                     made.make(address)
                 if keep:
                     made.keep(address)
-        return Listener(made.sockets, made.names, kind, options)
+        return Listener(made.sockets, made.names, kind, options, passed=made.passed)
     except BaseException:
         made.undo()
         raise

@@ -43,6 +43,8 @@ class Made:
         self.sockets: list[tuple[Socket, Address]] = []
         self.names: list[BoundName] = []
         self._kept = 0
+        self.passed = False
+        """Whether some came from a service manager, who goes on listening at them."""
 
     def undo(self) -> None:
         """Leave nothing behind."""
@@ -75,6 +77,7 @@ class Made:
         for fd in [fd for fd, each in _passed.items() if each == name]:
             del _passed[fd]
             self._take(fd, name)
+            self.passed = True
 
     def _take(self, fd: int, name: str) -> None:
         socket = Socket(Calls(fileno=fd))

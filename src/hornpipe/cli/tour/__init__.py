@@ -14,6 +14,7 @@ from hornpipe.cli.tour import (
     endings,
     files,
     programs,
+    servers,
     signals,
     sockets,
     streams,
@@ -25,7 +26,7 @@ from hornpipe.cli.tour.showing import show_plain, show_table
 
 ROWS = {
     made.name: made
-    for subject in (streams, terminals, endings, children, signals, files, daemons, sockets, programs, sysv)
+    for subject in (streams, terminals, endings, children, signals, files, daemons, sockets, servers, programs, sysv)
     for made in vars(subject).values()
     if isinstance(made, Row)
 }
