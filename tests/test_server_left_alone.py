@@ -33,6 +33,7 @@ PROGRAM = r"""
 import json, logging, os, signal, sys, time
 import hornpipe as hp
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 logging.basicConfig(level="INFO", format="%(levelname)s %(message)s")
 
 def obey(client):
@@ -402,27 +403,23 @@ class TestLacks:
     def test_without_descriptors_it_waits_and_goes_on(self, model: str) -> None:
         """gotcha:SRV1"""
         before = (
-            "import resource; hog = []\n"
+            "import resource, threading; hog = []; full = threading.Event()\n"
             "resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))\n"
-            "def use_up(sig):\n"
-            "    try:\n"
-            "        while True: hog.append(os.open('/dev/null', os.O_RDONLY))\n"
-            "    except OSError: pass\n"
-            "def let_go(sig):\n"
+            "def use_up():\n"
+            "    while full.is_set():\n"
+            "        try: hog.append(os.open('/dev/null', os.O_RDONLY))\n"
+            "        except OSError: time.sleep(0.001)\n"
             "    while hog: os.close(hog.pop())\n"
-            "hp.SIG['USR1'] = use_up; hp.SIG['USR2'] = let_go"
+            "def begin(sig): full.set(); threading.Thread(target=use_up, daemon=True).start()\n"
+            "hp.SIG['USR1'] = begin; hp.SIG['USR2'] = lambda sig: full.clear()"
         )
         options: dict[str, Any] = {"workers": 1} if model == "prefork" else {}
         with running(model=model, before=before, **options) as server:
             assert server.ask("echo x") == "x\n"
             # Of prefork's, the worker is the one that takes clients in.
             victim = server.children()[0] if model == "prefork" else server.pid
-
-            def used_up() -> bool:
-                os.kill(victim, signal.SIGUSR1)  # again, since what had it may have been in the middle of something
-                return len(os.listdir(f"/proc/{victim}/fd")) == 40
-
-            wait_until(used_up, PATIENCE)
+            os.kill(victim, signal.SIGUSR1)
+            wait_until(lambda: len(os.listdir(f"/proc/{victim}/fd")) == 40, PATIENCE)
             with server.connect() as client:
                 print("echo late", file=client)
                 used = cpu_time(victim)

@@ -197,7 +197,7 @@ cdef struct door:
 cdef class Brood:
     """The children, the sockets whose clients they serve, and what else is waited for."""
     cdef int epoll, most, alive, eldest, youngest, blind_count
-    cdef bint forks, is_open, wanted_open, draining, wants_pidfd
+    cdef bint forks, is_open, wanted_open, draining, told_drained, wants_pidfd
     cdef member *members
     cdef int *free_places
     cdef door doors[DOORS]
@@ -462,7 +462,8 @@ cdef class Brood:
                     other, told = True, -1
                 if told >= 0:
                     return told  # what else is ready will be so again
-            if other:
+            if other or (self.draining and not self.told_drained and self.is_drained()):
+                self.told_drained = self.draining and self.is_drained()
                 return AN_OTHER
 
     cdef bint nobody_waits(self, epoll_event *events, int ready) noexcept:

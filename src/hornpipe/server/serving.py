@@ -91,7 +91,9 @@ class Serving:
             # The handler has the thread: only a signal's own handler gets through to it.
             stack.enter_context(SIG.local(TERM=self._interrupt_inline, HUP=lambda sig: None))
             return
-        watch = stack.enter_context(Watch("TERM", "INT", "HUP", inherit=False))
+        # A shell has its background jobs ignore INT, and means it.
+        names = ("TERM", "HUP") if SIG["INT"] == "IGNORE" else ("TERM", "HUP", "INT")
+        watch = stack.enter_context(Watch(*names, inherit=False))
         self.loop.watch(watch.fileno(), lambda: self._hear(watch))
 
     def _interrupt_inline(self, sig: Signal) -> None:

@@ -112,8 +112,7 @@ class Threaded(Model):
             self._over = True
             self.listener.close()
 
-        if self._left is not None:
-            self.loop.ask(finish)
+        self.loop.ask(finish)
 
     def _next(self) -> Connection[str] | None:
         """Wait for a client; ``None`` when there will not be any."""
