@@ -47,7 +47,9 @@ check-proofs: .venv/.hornpipe .venv/.needs-cli .venv/.needs-test .venv/.needs-bu
 bench: .venv/.hornpipe .venv/.needs-bench tools
 	@env -u PYTHONUNBUFFERED $(BIN)/python -m benchmarks $(ARGS)
 
-docs: .venv/.hornpipe .venv/.needs-docs
+# The run of the tour that the docs show is made by the build.
+docs: .venv/.hornpipe .venv/.needs-docs .venv/.needs-cli tools
+	@$(BIN)/hornpipe tour > build/tour.txt
 	@$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
 	@echo 'docs: build/docs/index.html'
 

@@ -236,6 +236,15 @@ def test_the_whole_tour_passes():
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line.split()[3] for line in done.stdout.splitlines() if line.startswith("ok ")] == list(tour.ROWS)
     assert "\x1b" not in done.stdout
+    assert [line for line in done.stdout.splitlines() if line in tour.CHAPTERS] == list(tour.CHAPTERS)
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_a_chapter_is_all_of_its_rows_once():
+    done = hornpipe("tour", "bidirectional", "expecting", "read", "--json")
+    told = json.loads(done.stdout)
+    assert [entry["row"] for entry in told] == ["read", *tour.CHAPTERS["bidirectional"]]
+    assert {entry["chapter"] for entry in told} == {"open", "bidirectional"}
 
 
 def test_json_has_one_object_for_each_row():
@@ -287,6 +296,7 @@ def test_a_reader_that_leaves_early_is_answered_with_silence():
     """gotcha:SIG16"""
     command = [HORNPIPE, "tour", "status", "timeout"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "open\n"
         assert process.stdout.readline().startswith("ok ")
         process.stdout.close()
         assert process.stderr.read() == ""

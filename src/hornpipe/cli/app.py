@@ -59,27 +59,31 @@ def run_command(arguments: tuple[str, ...]) -> None:
 
 @hornpipe.command(
     "tour",
-    epilog="\b\nExamples:\n  hornpipe tour\n  hornpipe tour conversation containment\n  hornpipe tour --json | jq .",
+    epilog="\b\nExamples:\n  hornpipe tour\n  hornpipe tour signals containment\n  hornpipe tour --json | jq .",
 )
-@click.argument("names", nargs=-1, metavar="[ROW]...")
+@click.argument("names", nargs=-1, metavar="[CHAPTER|ROW]...")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 def tour_command(names: tuple[str, ...], as_json: bool) -> None:
-    """Show every facility live on this machine, or only the ROWs named.
+    """Show every facility live on this machine, or only those of the CHAPTERs and ROWs named.
 
     Each row runs real programs and compares what they did with what they should have done. The exit status is 1 if
     any row fails.
     """
-    unknown = [name for name in names if name not in tour.ROWS]
-    if unknown:
-        raise click.UsageError(f"no such row: {', '.join(unknown)}; there are: {', '.join(tour.ROWS)}")
-    rows = [tour.ROWS[name] for name in names or tour.ROWS]
+    try:
+        rows = tour.named(names)
+    except KeyError as error:
+        raise click.UsageError(
+            f"no such row: {error.args[0]}; there are the chapters {', '.join(tour.CHAPTERS)} "
+            f"and the rows {', '.join(tour.ROWS)}"
+        ) from None
     if as_json:
         outcomes = [tour.perform(row) for row in rows]
-        click.echo(json.dumps([outcome.as_dict() for outcome in outcomes], indent=2))
+        found = [{"chapter": tour.chapter_of(each.row), **each.as_dict()} for each in outcomes]
+        click.echo(json.dumps(found, indent=2))
     elif sys.stdout.isatty():
-        outcomes = tour.show_table(rows)
+        outcomes = tour.show_table(rows, tour.chapter_of)
     else:
-        outcomes = tour.show_plain(rows)
+        outcomes = tour.show_plain(rows, tour.chapter_of)
     raise click.exceptions.Exit(0 if all(outcome.ok for outcome in outcomes) else 1)
 
 
