@@ -23,6 +23,8 @@ def main() -> None:
         hp.serve(f"unix://{path}", greet, ready=lambda: print(f"server started on {path}", flush=True))
     except (OSError, ValueError) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

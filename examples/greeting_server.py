@@ -16,6 +16,7 @@ def main() -> None:
         listener = hp.listen(parser.parse_args().address, newline="\r\n")
     except (OSError, ValueError) as error:
         sys.exit(str(error))
+    hp.signals.unwind("INT", "TERM")
     with listener:
         print(f"server started at {listener.address}", flush=True)
         for client in listener:

@@ -29,6 +29,8 @@ def main() -> None:
         hp.serve(f"unix://{path}", answer, idle_timeout=30, ready=lambda: print(f"answering at {path}", flush=True))
     except (OSError, ValueError) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

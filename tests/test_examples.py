@@ -352,14 +352,47 @@ class TestConversations:
         assert found
         assert found[1] == found[3] != found[2]
 
-    @pytest.mark.parametrize("script", ["pipe1.py", "pipe2.py", "open2.py", "open_proc.py", "shm.py", "messages.py"])
-    def test_at_a_terminal_it_is_the_same(self, script):
-        child = at_terminal(script)
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "pipe1.py",
+            "pipe2.py",
+            "open2.py",
+            "open_proc.py",
+            "shm.py",
+            "messages.py",
+            "signames.py",
+            "hang_up_group.py 2",
+            "looks_dead.py 1",
+            "reaper.py 6",
+            "lock_in_time.py lock -- echo held",
+            "netstat.py",
+            "backticks.py",
+            "safe_read.py ps",
+            "diamond.py file",
+            "background.py -- true",
+        ],
+    )
+    def test_at_a_terminal_it_is_the_same(self, line, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "file").write_text("a line\n")
+        child = at_terminal(*line.split())
         child.expect(EOF)
         child.close()
         assert child.exitstatus == 0
         assert child.before.strip()
         assert "Traceback" not in child.before
+
+    @pytest.mark.parametrize("line", ["spooler.py --to cat", "safe_write.py cat", "safe_file.py file", "open3.py cat"])
+    def test_what_is_typed_is_its_input(self, line, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        child = at_terminal(*line.split())
+        child.sendline("typed")
+        child.sendeof()
+        child.expect(EOF)
+        child.close()
+        assert child.exitstatus == 0
+        assert child.before.count("typed") == 2 or (tmp_path / "file").read_text() == "typed\n"
 
 
 class TestSystemV:

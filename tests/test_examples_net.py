@@ -296,6 +296,61 @@ class TestConversations:
                 assert client.exitstatus == 0
 
 
+class TestTerminal:
+    def at_terminal(self, script: str, *arguments: object) -> hp.expect.spawn:
+        return hp.expect.spawn(sys.executable, command(script, *arguments)[1:], timeout=20, encoding="utf-8")
+
+    def test_the_clients_say_the_same_there(self, tmp_path):
+        """perlipc:N4, N7, N8, N9, N10, N13"""
+        any_port = ["--time", 0, "--daytime", 0, "--echo", 0]
+        with (
+            running("small_services.py", "--host", "127.0.0.1", *any_port, ready=4) as up,
+            running("catsock_server.py", tmp_path / "sock"),
+            perl_server(
+                r'while (<$client>) { last unless /\S/ } print $client "HTTP/1.0 200 OK\n\n12:00:00 2026\n"'
+            ) as web,
+        ):
+            ports = {line.split()[0] + line.split()[2][:3]: port_of(line) for line in up}
+            for words in (
+                ["tcp_client.py", "127.0.0.1", ports["daytimetcp"]],
+                ["daytime.py", "127.0.0.1", "--port", ports["daytimetcp"]],
+                ["tcp_clocks.py", "--port", ports["timetcp"], "127.0.0.1"],
+                ["udp_clocks.py", "--port", ports["timeudp"], "127.0.0.1"],
+                ["webget.py", "--port", web, "127.0.0.1", "/"],
+                ["catsock_client.py", tmp_path / "sock"],
+            ):
+                child = self.at_terminal(*words)
+                child.expect(EOF)
+                child.close()
+                assert child.exitstatus == 0, child.before
+                assert re.search(r"\d\d:\d\d:\d\d \d{4}", child.before), child.before
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "greeting_server.py tcp://127.0.0.1:0",
+            "fortune_server.py tcp://127.0.0.1:0",
+            "command_server.py tcp://127.0.0.1:0",
+            "catsock_server.py sock",
+            "private_daemon.py sock",
+            "small_services.py --host 127.0.0.1 --time 0 --daytime 0 --echo 0",
+        ],
+    )
+    def test_ctrl_c_ends_a_server_without_a_word(self, line, tmp_path, monkeypatch):
+        """perlipc:N5, N12"""
+        monkeypatch.chdir(tmp_path)
+        child = self.at_terminal(*line.split())
+        child.expect(r"(udp|tcp)://127|sock\r\n")
+        if line.startswith("small"):
+            child.expect("udp://127")
+        child.sendintr()
+        child.expect(EOF)
+        child.close()
+        assert child.exitstatus == 130 or child.signalstatus == signal.SIGINT
+        assert "Traceback" not in child.before
+        assert not list(tmp_path.iterdir())
+
+
 class TestPrivateDaemon:
     """perlipc:N20, N15: a daemon that the web reaches by a CGI program alone, through Apache."""
 
