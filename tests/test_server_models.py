@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +76,23 @@ class Behaviour:
             assert client.read() == "one\nlast words without a newline"
         assert server.counts[:4] == (1, 1, 0, 0)
         assert (server.counts.received, server.counts.sent) == (len("echo one\nlast\n"), 32)
+
+    def test_what_its_starter_does_when_told_to_end_is_not_its_own_affair(self) -> None:
+        """gotcha:SRV6: stop() tells it to end, and clients that are there are served."""
+        hp.signals.unwind("TERM")
+        try:
+            with self.serving() as server, hp.connect(server.address, timeout=PATIENCE) as client:
+                print("echo one", file=client)
+                assert client.readline() == "one\n"
+                stopping = threading.Thread(target=server.stop)
+                stopping.start()
+                print("echo two", file=client)
+                assert client.readline() == "two\n"
+                client.close()
+                stopping.join()
+            assert server.counts[:3] == (1, 1, 0)
+        finally:
+            hp.SIG["TERM"] = "DEFAULT"
 
     def test_many_clients_one_after_the_other(self) -> None:
         with self.serving() as server:

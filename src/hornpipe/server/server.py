@@ -19,6 +19,7 @@ from hornpipe.server.forked import flush
 from hornpipe.server.options import Addresses, ServerOptions, Settings
 from hornpipe.server.service import Handler, Limits, Service
 from hornpipe.server.serving import LAST, Serving
+from hornpipe.signals import SIG
 from hornpipe.sockets import Listener, listen
 
 if TYPE_CHECKING:
@@ -166,6 +167,8 @@ class Server:
             assert self._life is not None
             self._life.close()
             os.setpgid(0, 0)
+            # What our starter does when it is told to end is no affair of ours: TERM and INT are for the server's loop.
+            SIG["TERM"] = SIG["INT"] = "DEFAULT"
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             serving = self._serving = Serving(self._settings, self._service, listener, self._program)
 
