@@ -206,3 +206,23 @@ def sockets(context: ssl.SSLContext) -> None:
         datagrams.send_many([b"one", b"two"], "udp://localhost:37")
         datagrams.send_many([(b"one", "udp://localhost:37")])
         datagrams.send_many(datagrams.receive_many())
+
+
+# --- servers ---
+
+
+def greet(client: hp.Connection[str]) -> None:
+    print("hello", client.readline(), file=client)
+
+
+def servers(context: ssl.SSLContext) -> None:
+    assert_type(hp.serve("tcp://:9000", greet, model="prefork", workers=4, max_requests=1000), hp.Counts)
+    hp.serve(["tcp://:9000", "unix:///tmp/name"], hp.cmd("fortune"), newline="crlf", user="nobody", tls=context)
+    hp.serve(hp.listen(passed="web"), lambda client: client.read(), max_per_address=10, per_client_timeout=60)
+    with hp.Server("tcp://127.0.0.1:0", greet, model="thread", idle_timeout=None) as server:
+        assert_type(server.address, hp.Address)
+        assert_type(server.counts.active, int)
+        server.restart()
+        assert_type(server.stop(), hp.Counts)
+    options: hp.ServerOptions = {"model": "inline", "stop_grace": 1.0}
+    hp.serve("tcp://:9000", greet, **options)

@@ -104,7 +104,8 @@ class Preforked(Model):
         self.loop.watch(self._told.fileno(), self._hear)
         self._generations.append(Generation())
         self._fill()
-        self.loop.soon(_LOOK, self._look)
+        if self.service.limits.per_client_timeout is not None or self._blind():
+            self.loop.soon(_LOOK, self._look)
 
     @property
     def _newest(self) -> Generation:
@@ -232,8 +233,10 @@ class Preforked(Model):
                 worker.child.signal(signal.SIGKILL, group=True)
             if worker.child.pidfd < 0 and worker.child.ended():
                 self._ended(worker)
-        blind = any(worker.child.pidfd < 0 for worker in self._workers.values())
-        self.loop.soon(_BLIND if blind else _LOOK, self._look)
+        self.loop.soon(_BLIND if self._blind() else _LOOK, self._look)
+
+    def _blind(self) -> bool:
+        return any(worker.child.pidfd < 0 for worker in self._workers.values())
 
     def stop(self) -> None:
         """Take in who has been waiting, and nobody else."""

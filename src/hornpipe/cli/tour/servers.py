@@ -38,7 +38,7 @@ def serve_program(judge: Judge) -> str:
 
     Breaks when the program does not get what the client says, or its line ends are not translated.
     """
-    command = hp.cmd("sh", "-c", "head -n 1 | tr a-z A-Z")
+    command = hp.cmd("sh", "-c", "head -n 1 | tr a-z A-Z", env_base="inherit")
     with hp.Server("tcp://127.0.0.1:0", command, newline="crlf") as server:
         port = server.address.service
         said = hp.cmd("perl", "-e", PERL_CLIENT, port, "shout", timeout=PATIENCE).as_bytes().read()
