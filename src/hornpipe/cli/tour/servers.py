@@ -8,7 +8,8 @@ import hornpipe as hp
 from hornpipe.cli.tour.judging import PATIENCE, Judge, row
 
 PERL_CLIENT = """
-use IO::Socket; my $s = IO::Socket::INET->new("127.0.0.1:$ARGV[0]") or die $!; print $s "$ARGV[1]\\n"; print <$s>
+use IO::Socket; my $s = IO::Socket::INET->new("127.0.0.1:$ARGV[0]") or die $!;
+print $s "$ARGV[1]\\n"; $s->shutdown(1); print <$s>
 """
 
 
@@ -38,7 +39,7 @@ def serve_program(judge: Judge) -> str:
 
     Breaks when the program does not get what the client says, or its line ends are not translated.
     """
-    command = hp.cmd("sh", "-c", "head -n 1 | tr a-z A-Z", env_base="inherit")
+    command = hp.cmd("tr", "a-z", "A-Z", env_base="inherit")
     with hp.Server("tcp://127.0.0.1:0", command, newline="crlf") as server:
         port = server.address.service
         said = hp.cmd("perl", "-e", PERL_CLIENT, port, "shout", timeout=PATIENCE).as_bytes().read()
