@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 
 import pytest
 
@@ -30,6 +31,33 @@ def killed(work) -> None:
         os.kill(os.getpid(), 9)
 
     assert hp.fn(child).with_options(check=False).run().signal == 9
+
+
+SAME_ID = """if True:
+    import sys, hornpipe as hp
+    from hornpipe.sysv import ObjectRemoved, SemaphoreSet
+    def made():
+        with open("/proc/sys/kernel/sem_next_id", "w") as file:
+            file.write("777")
+        return int(hp.cmd("ipcmk", "-S", "1").read().split()[-1])
+    assert made() == 777
+    first = SemaphoreSet.from_id(777)
+    first[0].value = 1
+    first[0].acquire(undo=True)
+    if sys.argv[1] == "by us":
+        first.remove()
+    else:
+        hp.cmd("ipcrm", "-s", "777").run()
+        try:
+            first[0].release(undo=True)
+        except ObjectRemoved:
+            pass
+    assert made() == 777
+    second = SemaphoreSet.from_id(777)
+    second[0].release()
+    assert second.values == [1]
+    second.remove()
+"""
 
 
 class TestOperations:
@@ -142,6 +170,43 @@ class TestUndo:
         thread.join()
         assert sems[1].value == 0
         sems[1].release(undo=True)
+
+    def test_it_belongs_to_the_process_and_not_to_a_handle(self, sems):
+        """gotcha:Y2: what one handle took, another one gives back."""
+        other = SemaphoreSet.from_id(sems.id)
+        sems[1].acquire(undo=True)
+        with pytest.raises(ValueError, match=r"is to move by \+1: with undo if"):
+            other[1].release()
+        other[1].release(undo=True)
+        assert sems[1].value == 1
+        del other
+        SemaphoreSet.from_id(sems.id)[1].acquire(undo=True)  # and its handle is gone
+        with pytest.raises(ValueError, match=r"is to move by \+1: with undo if"):
+            SemaphoreSet.from_id(sems.id)[1].release()
+        SemaphoreSet.from_id(sems.id)[1].release(undo=True)
+        sems[1].acquire()
+        sems[1].release()
+        assert sems.values == [0, 1, 5]
+
+    def test_a_forked_child_owes_nothing_by_any_handle(self, sems):
+        """gotcha:Y2"""
+
+        def child() -> None:
+            for handle in (sems, SemaphoreSet.from_id(sems.id)):
+                with pytest.raises(ValueError, match="is to move by"):
+                    handle[1].release(undo=True)
+                handle[1].release()
+                handle[1].acquire()
+
+        with sems[1]:
+            hp.fn(child).call()
+        assert sems[1].value == 1
+
+    @pytest.mark.parametrize("gone", ["by us", "by another"])
+    def test_what_was_owed_to_a_set_that_is_gone_is_not_owed_to_one_with_its_id(self, gone):
+        """gotcha:Y4: ids are used again. In a namespace of the test's own the next one may be chosen."""
+        unshare = ["unshare", "--ipc"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--ipc"]
+        hp.cmd(*unshare, sys.executable, "-c", SAME_ID, gone).run()
 
     @pytest.mark.parametrize("undo", [True, False])
     def test_what_would_be_given_back_twice_is_refused(self, sems, undo):

@@ -8,8 +8,8 @@ exception, and ``_deadline(timeout)``.
 from cython cimport auto_pickle, final, freelist
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.errno cimport E2BIG, EAGAIN, ENOMSG, errno
-from libc.stdlib cimport calloc, free, malloc
+from libc.errno cimport E2BIG, EAGAIN, EIDRM, EINVAL, ENOMSG, errno
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 from posix import register_at_fork
 
@@ -133,6 +133,14 @@ cdef extern from *:
     long do_send(void *) noexcept nogil
     long do_receive(void *) noexcept nogil
 
+cdef extern from "debts.h":
+    struct c_debts "debts":
+        int *owed
+    c_debts *open_debts(int, size_t, int)
+    void close_debts(c_debts *)
+    void forget_debts(int)
+    void debts_in_child()
+
 cdef extern from "Python.h":
     object PyErr_SetFromErrno(object)
 
@@ -154,21 +162,26 @@ cdef enum:
     MOST = 32767  # SEMVMX
     UNKNOWN = -2  # no deadline yet
 
-cdef long long generation = 0  # of processes: a forked child inherits no undo
+
+def _owe_nothing_in_child():
+    """A forked child inherits no undo."""
+    debts_in_child()
 
 
-def _next_generation():
-    global generation
-    generation += 1
-
-
-register_at_fork(after_in_child=_next_generation)
+register_at_fork(after_in_child=_owe_nothing_in_child)
 
 
 cdef int check(int result) except -1:
     if result < 0:
         PyErr_SetFromErrno(OSError)
     return result
+
+
+cdef int check_set(int result, int id) except -1:
+    """The same for a set, which owes and is owed nothing any more when it is gone."""
+    if result < 0 and errno in (EINVAL, EIDRM):
+        forget_debts(id)
+    return check(result)
 
 
 cdef tuple common(const ipc_perm *perm):
@@ -230,7 +243,7 @@ def set_facts(int id):
     cdef semid_ds facts
     cdef semaphore_argument argument
     argument.facts = &facts
-    check(set_control(id, 0, IPC_STAT, argument))
+    check_set(set_control(id, 0, IPC_STAT, argument), id)
     return common(&facts.sem_perm), (facts.sem_nsems, facts.sem_otime, facts.sem_ctime)
 
 
@@ -248,7 +261,8 @@ def remove_set(int id):
     """semctl(2), IPC_RMID."""
     cdef semaphore_argument argument
     argument.value = 0
-    check(set_control(id, 0, IPC_RMID, argument))
+    check_set(set_control(id, 0, IPC_RMID, argument), id)
+    forget_debts(id)
 
 
 def queue_facts(int id):
@@ -400,18 +414,17 @@ cdef class Segment(Identified):
 cdef class Semaphores(Identified):
     """semop(2) and semctl(2) on one set."""
     cdef Py_ssize_t count
-    cdef long long born
-    cdef int *owed  # what the kernel would add to each if this process ended now: semadj
+    cdef c_debts *debts
 
     def _use(self, int id, int key, bint created, int count):
-        self.owed = <int *>calloc(count, sizeof(int))
-        if self.owed == NULL:
+        self.debts = open_debts(id, count, created)
+        if self.debts == NULL:
             raise MemoryError()
-        self.id, self.key, self.created = id, key, created
-        self.count, self.born = count, generation
+        self.id, self.key, self.created, self.count = id, key, created, count
 
     def __dealloc__(self):
-        free(self.owed)
+        if self.debts != NULL:
+            close_debts(self.debts)
 
     def __len__(self):
         return self.count
@@ -423,16 +436,14 @@ cdef class Semaphores(Identified):
 
     cdef int fill(self, sembuf *one, Py_ssize_t index, long delta, int flags) except -1:
         one.sem_num = <unsigned short>self.place(index)
+        cdef int owed = self.debts.owed[index]
         if not -MOST <= delta <= MOST:
             raise ValueError(f"a semaphore moves by at most {MOST} at once, not by {delta}")
         if flags & ~(c_undo | c_nowait):
             raise ValueError(f"flags are IPC_NOWAIT and SEM_UNDO, not {flags:#o}")
         one.sem_op, one.sem_flg = <short>delta, <short>flags
-        if self.born != generation:
-            memset(self.owed, 0, self.count * sizeof(int))
-            self.born = generation
         # What was taken with undo and given back without is given back twice: now and at our end.
-        if not flags & c_undo and (delta > 0 < self.owed[index] or delta < 0 > self.owed[index]):
+        if not flags & c_undo and (delta > 0 < owed or delta < 0 > owed):
             raise self._mixed(index, delta)
         return 0
 
@@ -466,7 +477,7 @@ cdef class Semaphores(Identified):
             raise self._failed(errno, doing)
         for i in range(count):
             if tries[i].sem_flg & c_undo:
-                self.owed[tries[i].sem_num] -= tries[i].sem_op
+                self.debts.owed[tries[i].sem_num] -= tries[i].sem_op
         return 0
 
     def op(self, list_of_operations, timeout=None, bint undo=False):
@@ -529,7 +540,7 @@ cdef class Semaphores(Identified):
                 i += 1
             argument.values = values
             check(set_control(self.id, 0, SETALL, argument))
-            memset(self.owed, 0, self.count * sizeof(int))
+            memset(self.debts.owed, 0, self.count * sizeof(int))
         finally:
             free(values)
 
@@ -549,7 +560,7 @@ cdef class Semaphores(Identified):
             raise self._too_high(value)
         argument.value = value
         check(set_control(self.id, self.place(index), SETVAL, argument))
-        self.owed[index] = 0
+        self.debts.owed[index] = 0
 
     def _pid(self, Py_ssize_t index):
         """semctl(2), GETPID."""
@@ -575,14 +586,15 @@ cdef class OneSemaphore:
         cdef Semaphores set = self.set
         cdef bint tried = False
         # The case without any trouble, on the shortest way: it is measured beside C.
-        if set.born == generation and -MOST <= delta <= MOST and (
-            flags or (set.owed[self.index] <= 0 if delta > 0 else set.owed[self.index] >= 0)
-        ) and (timeout is None or isinstance(timeout, float) and <double>timeout >= 0):
+        cdef int *owed = &set.debts.owed[self.index]
+        if -MOST <= delta <= MOST and (flags or (owed[0] <= 0 if delta > 0 else owed[0] >= 0)) and (
+            timeout is None or isinstance(timeout, float) and <double>timeout >= 0
+        ):
             one[0].sem_num, one[0].sem_op = <unsigned short>self.index, <short>delta
             one[0].sem_flg = <short>flags | c_nowait
             if c_semop(set.id, one, 1) == 0:
                 if flags:
-                    set.owed[self.index] -= delta
+                    owed[0] -= delta
                 return 0
             tried = errno == EAGAIN
         set.fill(one, self.index, delta, flags)
@@ -598,7 +610,7 @@ cdef class OneSemaphore:
         """Give ``count`` back. What was taken with ``undo`` is given back with it, and the other way round."""
         if count < 1:
             raise ValueError(f"count must be at least 1, not {count}")
-        if undo and (self.set.born != generation or self.set.owed[self.index] < count):
+        if undo and self.set.debts.owed[self.index] < count:
             # The kernel would take it away again at our end.
             raise self.set._mixed(self.index, count)
         self.move(count, None, c_undo if undo else 0, "release")
