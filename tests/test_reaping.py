@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -565,9 +566,11 @@ class TestTheBackground:
 
     def test_outlives_us_without_a_word(self):
         """perlipc:D4"""
-        done = hp.cmd(
-            sys.executable, "-c", "import hornpipe as hp; print(hp.cmd('sleep', '60', stdout=hp.NULL).background().pid)"
-        ).capture()
+        program = """
+            import hornpipe as hp
+            print(hp.cmd("sleep", "60", stdout=hp.NULL, stderr=hp.NULL).background().pid)
+        """
+        done = hp.cmd(sys.executable, "-c", textwrap.dedent(program)).capture()
         assert done.stderr == ""
         os.kill(int(done.stdout), signal.SIGKILL)
 
