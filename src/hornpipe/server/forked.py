@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import signal
 import sys
-from _socket import socketpair
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from hornpipe import wait
 from hornpipe._native import brood as _brood
 from hornpipe._native import spawn as _spawn
-from hornpipe._native.shared import Numbers
 from hornpipe.deadline import NEVER, after, passed, sooner
 from hornpipe.server import counts
-from hornpipe.server.journal import ERROR, WARNING, Journal
+from hornpipe.server.journal import ERROR, WARNING
 from hornpipe.server.loop import Loop
-from hornpipe.server.model import Model, Pauses, queued
+from hornpipe.server.model import Model, Pauses, flush, queued
 from hornpipe.server.service import Service
 from hornpipe.sockets import Connection, Listener
 from hornpipe.status import ExitStatus
@@ -27,8 +24,6 @@ LATE = 1.0
 """Seconds after its time was over at which a client's process is ended that has not seen to it by itself."""
 DOORS = 64
 """Sockets that a brood can listen at."""
-_WARM = 20
-"""More often than it takes until the interpreter has adapted its code."""
 _BLIND = 0.05
 """Seconds between looks at children that have no pidfd."""
 AFTER_TERM = 0.5
@@ -64,30 +59,8 @@ class Forked(Model):
 
     def begin(self) -> None:
         """Serve from now on."""
-        self._warm_up()
-        # What is garbage now would be found by each child anew, and each would copy all that it looks at.
-        gc.collect()
-        gc.freeze()
-        _brood.tidy()
+        self.prepare_to_fork()
         self._brood.open()
-
-    def _warm_up(self) -> None:
-        """Go the way of a client a few times, before there are any.
-
-        The first time the loader looks symbols up, and the interpreter fills its caches and rewrites its
-        code: in each child anew, with a page copied for each, this took longer than all the rest.
-        """
-        mute = Journal(None, mute=True)
-        speaks = not self.listener.encrypts  # else it would wait for a handshake
-        service = Service(
-            lambda client: speaks and client.write("\n"), self.service.limits, Numbers(counts.FIELDS), mute
-        )
-        for _ in range(_WARM):
-            one, other = socketpair()
-            name: Any = b"" if self.listener.address.is_unix else ("127.0.0.1", 9)
-            service.attend(self.listener.connection(self.listener.descriptors[0], one.detach(), name))
-            other.close()
-            flush()
 
     def stop(self) -> None:
         """Take in who has been waiting, and nobody else."""
@@ -112,7 +85,6 @@ class Forked(Model):
         """Let go of what it holds."""
         super().close()
         self._brood.close()
-        gc.unfreeze()
 
     @property
     def workers(self) -> list[int]:
@@ -208,12 +180,3 @@ class Forked(Model):
             status = 1
         finally:
             os._exit(status)
-
-
-def flush() -> None:
-    """What was printed before a fork is the parent's to write, and what the child printed is its own."""
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):
-        pass  # closed, or nobody reads it

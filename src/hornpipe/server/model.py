@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import sys
-from _socket import AF_UNIX, IPPROTO_TCP, TCP_INFO
+from _socket import AF_UNIX, IPPROTO_TCP, TCP_INFO, socketpair
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 from hornpipe import wait
+from hornpipe._native import brood as _brood
+from hornpipe._native.shared import Numbers
+from hornpipe.server import counts
 from hornpipe.server.counts import BEGUN, REFUSED
 from hornpipe.server.journal import INFO, WARNING, Journal
 from hornpipe.server.loop import Loop
@@ -20,6 +25,8 @@ _AT_ONCE = 16
 """Clients taken in before anything else has its turn."""
 _LOOK = 0.01
 """Seconds between looks whether somebody still waits to be taken in, before the end."""
+_WARM = 20
+"""More often than it takes until the interpreter has adapted its code."""
 _MOST_QUEUED = 4096
 """The longest queue of clients that is served before an end."""
 
@@ -33,6 +40,7 @@ class Model(ABC):
         self.service = service
         self.log = service.log
         self.numbers = service.numbers
+        self._frozen = False
 
     in_this_thread = False
     """Whether handlers run in the thread that the loop has."""
@@ -64,6 +72,35 @@ class Model(ABC):
     def close(self) -> None:
         """Let go of what it holds."""
         self.listener.close()
+        if self._frozen:
+            gc.unfreeze()
+
+    def prepare_to_fork(self) -> None:
+        """So that children copy little of what they share with us."""
+        self._warm_up()
+        # What is garbage now would be found by each child anew, and each would copy all that it looks at.
+        gc.collect()
+        gc.freeze()
+        self._frozen = True
+        _brood.tidy()
+
+    def _warm_up(self) -> None:
+        """Go the way of a client a few times, before there are any.
+
+        The first time the loader looks symbols up, and the interpreter fills its caches and rewrites its
+        code: in each child anew, with a page copied for each, this took longer than all the rest.
+        """
+        mute = Journal(None, mute=True)
+        speaks = not self.listener.encrypts  # else it would wait for a handshake
+        service = Service(
+            lambda client: speaks and client.write("\n"), self.service.limits, Numbers(counts.FIELDS), mute
+        )
+        for _ in range(_WARM):
+            one, other = socketpair()
+            name: Any = b"" if self.listener.address.is_unix else ("127.0.0.1", 9)
+            service.attend(self.listener.connection(self.listener.descriptors[0], one.detach(), name))
+            other.close()
+            flush()
 
     def step(self) -> None:
         """Wait for what comes first, and do it."""
@@ -204,3 +241,12 @@ def queued(listener: Listener, fd: int) -> int:
     # length for a socket that listens.
     info = calls.getsockopt(IPPROTO_TCP, TCP_INFO, 104)
     return int.from_bytes(info[24:28], sys.byteorder)
+
+
+def flush() -> None:
+    """What was printed before a fork is the parent's to write, and what the child printed is its own."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        pass  # closed, or nobody reads it

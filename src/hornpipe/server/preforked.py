@@ -17,10 +17,10 @@ from hornpipe.errors import SpawnError
 from hornpipe.fd import Descriptor, nonblocking, pipe
 from hornpipe.reaper import Child
 from hornpipe.server import counts
-from hornpipe.server.forked import LATE, flush
+from hornpipe.server.forked import LATE
 from hornpipe.server.journal import ERROR, WARNING
 from hornpipe.server.loop import Loop
-from hornpipe.server.model import Model, Pauses
+from hornpipe.server.model import Model, Pauses, flush
 from hornpipe.server.service import Service, address_key
 from hornpipe.sockets import Connection, Listener
 from hornpipe.spawn.recipe import Recipe
@@ -102,6 +102,7 @@ class Preforked(Model):
         """Serve from now on."""
         self._mask = {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
         self.loop.watch(self._told.fileno(), self._hear)
+        self.prepare_to_fork()
         self._generations.append(Generation())
         self._fill()
         if self.service.limits.per_client_timeout is not None or self._blind():

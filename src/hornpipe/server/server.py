@@ -15,7 +15,7 @@ from hornpipe.fd import Descriptor, pipe
 from hornpipe.reaper import Child
 from hornpipe.server import counts
 from hornpipe.server.counts import Counts
-from hornpipe.server.forked import flush
+from hornpipe.server.model import flush
 from hornpipe.server.options import Addresses, ServerOptions, Settings
 from hornpipe.server.service import Handler, Limits, Service
 from hornpipe.server.serving import LAST, Serving
