@@ -37,6 +37,7 @@ ORDER = """
     process
     spawn
     contain pty
+    foreground
     job
     command
     fifo_answers fifo input_files address resolve alarms

@@ -291,20 +291,244 @@ sys.stdin.readline()
         assert is_gone(child)
 
 
-def test_a_limited_pipeline_on_the_terminal_ends_by_ctrl_c() -> None:
+# --- a limited pipeline: all its stages are one group in front ---
+
+
+_LIMITS = pytest.mark.parametrize("options", ["timeout=60", "contain=True", "timeout=60, contain=True"])
+
+# A pager's way: what it shows comes through the pipe, and what it is told from the terminal.
+_PAGER = "read shown; echo showing $shown .; read key </dev/tty; echo key $key ."
+
+# Two stages that tell their numbers and wait for ever.
+_TWO = f"""(hp.sh("echo first $$ . >/dev/tty; exec sleep 60") | hp.sh({_CHILD!r}))"""
+
+
+def pids_of_the_two(driver: Driver) -> list[int]:
+    """The second tells its own first if it is quicker."""
+    told = sorted((driver.wait_for(" ."), driver.wait_for(" .")), key=lambda words: "child" in words)
+    return [int(words.split()[-1]) for words in told]
+
+
+@_LIMITS
+@pytest.mark.parametrize("first", ['hp.cmd("yes", "text")', 'hp.cmd("echo", "text")', 'hp.fn(print, "text")'])
+def test_the_last_stage_of_a_limited_pipeline_can_read_from_the_terminal(first: str, options: str) -> None:
+    """gotcha:SP10: ``ls | less``, and the first has ended long before. The group has not."""
+    source = f"""
+status = ({first} | hp.sh({_PAGER!r} + "; exit 3")).with_options({options}, check=False).run()
+say("done", status.code, in_front(), "!")
+sys.stdin.readline()
+"""
+    with on_a_terminal(source) as driver:
+        driver.wait_for("showing text .")
+        driver.press(b"q\n")
+        driver.wait_for("key q .")
+        driver.wait_for("done 3 True !")
+
+
+def test_a_stage_may_be_gone_before_the_next_one_starts() -> None:
+    """gotcha:SP10, gotcha:SIG6: nor need anybody keep it for us: the kernel reaps where CHLD is ignored."""
+    source = f"""
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for _ in range(20):
+    (hp.cmd("true") | hp.cmd("true") | hp.cmd("true")).with_options(timeout=60).run()
+(hp.cmd("echo", "text") | hp.cmd("cat") | hp.sh({_PAGER!r})).with_options(timeout=60).run()
+say("done", in_front(), "!")
+sys.stdin.readline()
+"""
+    with on_a_terminal(source) as driver:
+        driver.wait_for("showing text .")
+        driver.press(b"q\n")
+        driver.wait_for("key q .")
+        driver.wait_for("done True !")
+
+
+@_LIMITS
+def test_ctrl_c_ends_all_stages_of_a_limited_pipeline_and_interrupts_us(options: str) -> None:
     """perlipc:O10, gotcha:SP10."""
     source = f"""
 try:
-    (hp.cmd("sh", "-c", "cat") | hp.cmd("sh", "-c", {_CHILD!r})).with_options(timeout=60, grace=0.2).run()
+    {_TWO}.with_options({options}).run()
+except KeyboardInterrupt:
+    say("interrupted", in_front(), "!")
+sys.stdin.readline()
+"""
+    with on_a_terminal(source) as driver:
+        pids = pids_of_the_two(driver)
+        groups = {os.getpgid(pid) for pid in pids}
+        assert groups == {os.tcgetpgrp(driver.terminal)} != {os.getpgid(driver.pid)}
+        driver.press(CTRL_C)
+        driver.wait_for("interrupted True !")
+        assert all(map(is_gone, [*pids, *groups]))
+
+
+@_LIMITS
+def test_a_callable_is_in_the_group_of_a_limited_pipeline_as_well(options: str) -> None:
+    """perlipc:O11, gotcha:SP10: it leads no group of its own either, although it is forked and not exec'ed."""
+    source = f"""
+def wait_for_ever():
+    say("child", os.getpid(), ".")
+    time.sleep(60)
+try:
+    (hp.cmd("echo", "text") | hp.fn(wait_for_ever)).with_options({options}).run()
 except KeyboardInterrupt:
     say("interrupted", in_front(), "!")
 sys.stdin.readline()
 """
     with on_a_terminal(source) as driver:
         child = pid_of_the_child(driver)
+        assert os.getpgid(child) == os.tcgetpgrp(driver.terminal) != child
         driver.press(CTRL_C)
         driver.wait_for("interrupted True !")
         assert is_gone(child)
+
+
+def test_a_pager_outlives_the_ctrl_c_that_ended_what_it_shows() -> None:
+    """perlipc:O10: it takes INT as a wish about its own work; once it has ended, the whole was meant."""
+    source = f"""
+try:
+    (hp.sh("echo text; exec sleep 60") | hp.sh("trap 'echo caught' INT; " + {_PAGER!r})).with_options(timeout=60).run()
+except KeyboardInterrupt:
+    say("interrupted", in_front(), "!")
+sys.stdin.readline()
+"""
+    with on_a_terminal(source) as driver:
+        driver.wait_for("showing text .")
+        driver.press(CTRL_C)
+        driver.press(b"q\n")
+        driver.wait_for("caught")
+        driver.wait_for("interrupted True !")
+
+
+@_LIMITS
+def test_ctrl_z_stops_all_stages_and_us_and_cont_resumes_all(options: str) -> None:
+    """perlipc:O10, gotcha:SP10."""
+    source = f"""
+try:
+    {_TWO}.with_options({options}).run()
+except KeyboardInterrupt:
+    say("interrupted", in_front(), "!")
+"""
+    with on_a_terminal(source, shell=True) as driver:
+        pids = pids_of_the_two(driver)
+        for _ in range(2):
+            wait_until(lambda: os.tcgetpgrp(driver.terminal) == os.getpgid(pids[0]), what="the stages in front")
+            driver.press(CTRL_Z)
+            driver.wait_for(f"shell: job stopped by {signal.SIGTSTP.value}")
+            wait_until(lambda: [state_of(pid) for pid in pids] == ["T", "T"], what="their stop")
+            driver.press(b"fg\n")
+            wait_until(lambda: [state_of(pid) for pid in pids] == ["S", "S"], what="their going on")
+        wait_until(lambda: os.tcgetpgrp(driver.terminal) == os.getpgid(pids[0]), what="the stages in front")
+        driver.press(CTRL_C)
+        driver.wait_for("interrupted True !")
+        driver.wait_for("shell: job over 0")
+        assert all(map(is_gone, pids))
+
+
+def test_ctrl_z_stops_us_when_those_that_are_left_have_stopped() -> None:
+    """gotcha:SP10: the first has ended, and what the last one started is resumed with it."""
+    source = """
+pipe = hp.cmd("true") | hp.sh("sh -c 'echo child $$ .; exec sleep 60'; exit 0")
+try:
+    pipe.with_options(timeout=60).run()
+except KeyboardInterrupt:
+    say("interrupted", in_front(), "!")
+"""
+    with on_a_terminal(source, shell=True) as driver:
+        child = pid_of_the_child(driver)
+        driver.press(CTRL_Z)
+        driver.wait_for(f"shell: job stopped by {signal.SIGTSTP.value}")
+        wait_until(lambda: state_of(child) == "T", what="the child's stop")
+        driver.press(b"fg\n")
+        wait_until(lambda: state_of(child) == "S", what="the child's going on")
+        wait_until(lambda: os.tcgetpgrp(driver.terminal) == os.getpgid(child), what="the child in front")
+        driver.press(CTRL_C)
+        driver.wait_for("interrupted True !")
+        assert is_gone(child)
+
+
+def test_a_stage_that_ignores_ctrl_z_keeps_us_running_until_it_ends() -> None:
+    """gotcha:SP10: it has the terminal, as a shell's job has it until all of its processes have stopped."""
+    deaf = "exec >/dev/tty; trap '' TSTP; echo deaf .; read x </dev/tty; echo read $x ."
+    source = f"""
+try:
+    (hp.sh({deaf!r}) | hp.sh("exec 2>/dev/tty; echo child $$ . >&2; exec sleep 60")).with_options(timeout=60).run()
+except KeyboardInterrupt:
+    say("interrupted", in_front(), "!")
+"""
+    with on_a_terminal(source, shell=True) as driver:
+        told = driver.wait_for(" .") + driver.wait_for(" .")
+        child = next(int(word) for word in told.split() if word.isdigit())
+        driver.press(CTRL_Z)
+        wait_until(lambda: state_of(child) == "T", what="the other one's stop")
+        driver.press(b"word\n")
+        assert "stopped" not in driver.wait_for("read word .")
+        driver.wait_for(f"shell: job stopped by {signal.SIGTSTP.value}")
+        driver.press(b"fg\n")
+        wait_until(lambda: state_of(child) == "S", what="its going on")
+        wait_until(lambda: os.tcgetpgrp(driver.terminal) == os.getpgid(child), what="it in front")
+        driver.press(CTRL_C)
+        driver.wait_for("interrupted True !")
+
+
+@pytest.mark.parametrize("options", ["", ", contain=True"])
+@pytest.mark.parametrize("first", ["true", "exec sleep 60"])
+def test_a_timeout_ends_all_stages_and_what_they_started(first: str, options: str) -> None:
+    """gotcha:SP10, gotcha:T4: the group's first member may be gone, and all stages before that child."""
+    stubborn = """sh -c "trap '' TERM; echo child \\$\\$ .; exec sleep 60"; exit 0"""
+    source = f"""
+pipe = hp.sh({first!r}) | hp.sh({stubborn!r})
+try:
+    pipe.with_options(timeout=0.5, grace=0.2{options}).run()
+except TimeoutError:
+    say("too late", in_front(), "!")
+sys.stdin.readline()
+"""
+    with on_a_terminal(source) as driver:
+        child = pid_of_the_child(driver)
+        driver.wait_for("too late True !")
+        wait_until(lambda: is_gone(child), what="the end of the child")
+
+
+def test_a_timeout_asks_each_process_of_a_pipeline_once() -> None:
+    """gotcha:SP10: a second TERM tells many programs to hurry. The shell's child is asked as well, or it would wait."""
+    asked = "trap 'echo told; exit 0' TERM; sh -c 'echo child $$ .; exec sleep 60'; exit 1"
+    counts = "trap 'echo counted' TERM; while :; do sleep 0.1; done"
+    source = f"""
+pipe = hp.cmd("true") | hp.sh("exec >/dev/tty; " + {asked!r}) | hp.sh({counts!r})
+try:
+    pipe.with_options(timeout=0.5, grace=0.2).run()
+except TimeoutError:
+    say("too late", in_front(), "!")
+sys.stdin.readline()
+"""
+    with on_a_terminal(source) as driver:
+        child = pid_of_the_child(driver)
+        shown = driver.wait_for("too late True !").split()
+        assert (shown.count("told"), shown.count("counted")) == (1, 1)
+        assert is_gone(child)
+
+
+def test_the_terminal_is_taken_back_when_a_later_stage_does_not_start() -> None:
+    """gotcha:SP10."""
+    source = """
+try:
+    (hp.cmd("cat") | hp.cmd("/no/such/program")).with_options(timeout=60, grace=0.1).run()
+except FileNotFoundError:
+    say("not found", in_front(), "!")
+sys.stdin.readline()
+"""
+    with on_a_terminal(source) as driver:
+        driver.wait_for("not found True !")
+
+
+@_LIMITS
+def test_a_limited_pipeline_on_the_terminal_ends_with_its_caller(options: str) -> None:
+    """gotcha:SP10: also the process that does nothing but lead the group."""
+    with on_a_terminal(f"{_TWO}.with_options({options}).run()") as driver:
+        pids = pids_of_the_two(driver)
+        group = os.getpgid(pids[0])
+        os.kill(driver.pid, signal.SIGKILL)
+        wait_until(lambda: all(map(is_gone, [*pids, group])), what="the end of all")
 
 
 def test_without_a_terminal_a_limited_run_is_no_different() -> None:

@@ -21,7 +21,7 @@ from hornpipe.deadline import NEVER
 from hornpipe.fd import Descriptor, above_stdio, nonblocking
 from hornpipe.process import Process
 from hornpipe.reaper import Child
-from hornpipe.spawn import Ends, await_report, fork_child, launch, plan_of, report_pipe
+from hornpipe.spawn import SHUT, Ends, await_report, fork_child, launch, plan_of, report_pipe
 from hornpipe.spawn.diagnosis import EXEC, FORK, failure
 from hornpipe.spawn.recipe import Recipe
 from hornpipe.status import ExitStatus
@@ -129,20 +129,24 @@ def start(
     grace: float,
     terminal: int = -1,
     foreground: int = -1,
+    group: int = 0,
     deadline: int = NEVER,
 ) -> tuple[Process, Supervisor]:
     """Start a program or a callable under a supervisor, which enforces the deadline by itself.
 
-    Without ``contain`` the supervisor only watches a program that has the terminal, for its stops.
+    Without ``contain`` the supervisor only watches a program that has the terminal, for its stops. One
+    that joins a ``group`` is then ended by whoever made that, together with the others in it.
     """
     control, theirs = _socket_pair(recipe)
     supervisor = Supervisor(control)
     keys: dict[str, Any] = {
         "parent": os.getpid(),
-        "deadline": deadline,
+        "deadline": deadline if contain or not group else NEVER,
         "grace": _nanoseconds(grace),
         "contain": int(contain),
     }
+    if group:
+        keys["group"] = group
     cgroup = delegated_cgroup() if contain else None
     if cgroup is not None:
         keys["cgroup"] = cgroup
@@ -152,7 +156,7 @@ def start(
             if recipe.function is None:
                 _start_program(recipe, ends, keys, theirs, terminal, foreground, deadline, child)
             else:
-                _start_callable(recipe, ends, keys, theirs, terminal, foreground, deadline, child)
+                _start_callable(recipe, ends, keys, theirs, terminal, foreground, group, deadline, child)
         _await_start(recipe, supervisor, child, deadline)
         return Process(child, recipe.label, containment=supervisor), supervisor
     except BaseException:
@@ -238,6 +242,7 @@ def _start_callable(
     theirs: Descriptor,
     terminal: int,
     foreground: int,
+    group: int,
     deadline: int,
     child: Child,
 ) -> None:
@@ -249,7 +254,7 @@ def _start_callable(
     from hornpipe.spawn.forked import run_child
 
     reader, writer = report_pipe(recipe)
-    worker = plan_of(recipe, ends, group=True, terminal=terminal, foreground=foreground, death_signal=9)
+    worker = plan_of(recipe, ends, group=True, joined=group, terminal=terminal, foreground=foreground, death_signal=9)
 
     def become_supervisor() -> None:
         try:
@@ -270,6 +275,18 @@ def _start_callable(
     with writer:
         fork_child(recipe, become_supervisor, deadline, child)
     await_report(recipe, child, reader, deadline, [])
+
+
+def hold_group(recipe: Recipe, deadline: int) -> Child:
+    """A process that leads a group for others to join, and ends with us."""
+    child = Child()
+    plan = _spawn.Plan(((SHUT, 0), (SHUT, 1), (SHUT, 2)), new_group=True)
+    try:
+        launch(_Supervised(recipe), plan, deadline, child, _arguments({"parent": os.getpid(), "hold": 1}))
+    except BaseException:
+        child.end()
+        raise
+    return child
 
 
 def _arguments(keys: dict[str, Any]) -> list[bytes]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from hornpipe import deadline as deadlines
-from hornpipe import pty, spawn, wait
+from hornpipe import foreground, pty, spawn, wait
 from hornpipe.errors import CommandFailed, CommandTimeout, indented, spawn_error
 from hornpipe.fd import Descriptor, above_stdio, pipe, widen
 from hornpipe.lines import Codec
@@ -19,9 +20,6 @@ from hornpipe.pump import Keeper, Pump, Sink, Tee, pieces
 from hornpipe.spawn.diagnosis import no_descriptor
 from hornpipe.spawn.recipe import Recipe
 from hornpipe.status import ExitStatus
-
-if TYPE_CHECKING:
-    from hornpipe.contain import Supervisor
 
 KEPT_OF_STDERR = 8192
 """Bytes of stderr that ``TAIL`` keeps."""
@@ -91,8 +89,7 @@ class Job:
     What ``start()`` gives for a pipeline; inside, what every verb stands on.
     """
 
-    _foreground: pty.Foreground | None = None
-    _supervisor: Supervisor | None = None
+    _foreground: foreground.Foreground | None = None
     _terminal: Descriptor | None = None
     _settled = False
     _buffer_limit: int | None = None
@@ -154,7 +151,9 @@ class Job:
         self._buffer_limit = buffer_limit
         try:
             if interactive and (self._terms.timeout is not None or self._terms.contain):
-                self._foreground = pty.foreground()
+                self._foreground = foreground.foreground()
+                if self._foreground is not None and len(self._stages) > 1:
+                    self._foreground.gather(self._stages[0].recipe, self._deadline)
             above: Descriptor | None = None
             last = len(self._stages) - 1
             for number, stage in enumerate(self._stages):
@@ -191,9 +190,10 @@ class Job:
 
     def _start_stage(self, number: int, recipe: Recipe, ends: spawn.Ends, terminal: int) -> None:
         terms = self._terms
-        lent = self._foreground is not None and number == 0  # the stage that reads from it
-        foreground = self._foreground.fd if lent and self._foreground is not None else -1
-        if terms.contain or lent:
+        alone = len(self._stages) == 1
+        # One with a session of its own has left our terminal.
+        front = self._foreground if alone or not recipe.new_session else None
+        if terms.contain or front is not None:
             from hornpipe import contain as containment
 
             process, supervisor = containment.start(
@@ -202,12 +202,13 @@ class Job:
                 contain=terms.contain,
                 grace=terms.grace,
                 terminal=terminal,
-                foreground=foreground,
+                foreground=front.fd if front is not None and alone else -1,
+                group=0 if front is None else front.group,
                 deadline=self._deadline,
             )
             self.processes.append(process)
-            if lent:
-                self._supervisor = supervisor
+            if front is not None:
+                front.watch(process, supervisor)
         else:
             process = spawn.start(
                 recipe,
@@ -334,22 +335,21 @@ class Job:
         try:
             if self._pump.busy and not self._pump.run(self._deadline):
                 self.expire()
+            if self._foreground is not None and not self._foreground.wait_for_end(self._deadline):
+                self.expire()
             # Waited for together before any is reaped: the group of a process that is gone cannot be
             # signalled any more. One alone can be reaped at once.
-            for process in self.processes if len(self.processes) > 1 or self._foreground else ():
-                if not self._wait_for_end(process):
+            for process in self.processes if len(self.processes) > 1 else ():
+                if not process.wait_for_end(self._deadline):
                     self.expire()
-                if self._foreground is not None and process is self.processes[0]:
-                    status = process.poll()
-                    if status is not None and status.signal == 2:
-                        # Ctrl-C went to the group in front alone; the user meant the whole, and us.
-                        raise KeyboardInterrupt
             statuses = self._statuses(self._deadline)
+            if self._foreground is not None and any(status.signal == 2 for status in statuses):
+                # Ctrl-C went to the group in front alone; the user meant the whole, and us.
+                raise KeyboardInterrupt
         except BaseException:
             self.abort()
             raise
-        if self._foreground is not None:
-            self._release_terminal(statuses[0])
+        self._release_terminal(restore=any(status.signal is not None for status in statuses))
         self._hang_up()
         return self.judge(statuses, early)
 
@@ -357,29 +357,10 @@ class Job:
         if self._terminal is not None:
             self._terminal.close()
 
-    def _wait_for_end(self, process: Process) -> bool:
-        if self._supervisor is None or self._foreground is None or process is not self.processes[0]:
-            return process.wait_for_end(self._deadline)
-        supervisor = self._supervisor
-        while not process.ended:
-            if supervisor.stopped_by:
-                # The child was stopped from the keyboard: so are we, and with us the shell's job. Looked
-                # at before waiting: the news may have come together with that of the start.
-                self._foreground.take_back(restore=True)
-                if self._foreground.stop_ourselves(supervisor.stopped_by):
-                    self._foreground.lend(os.getpgid(supervisor.pid))
-                supervisor.resume()
-            if not wait.one(supervisor.fileno(), wait.READ, self._deadline):
-                return False
-            if not supervisor.listen():
-                return process.wait_for_end(self._deadline)
-        return True
-
-    def _release_terminal(self, status: ExitStatus | None) -> None:
-        if self._foreground is None:
-            return
-        foreground, self._foreground = self._foreground, None
-        foreground.take_back(restore=status is None or status.signal is not None)
+    def _release_terminal(self, restore: bool) -> None:
+        front, self._foreground = self._foreground, None
+        if front is not None:
+            front.close(restore)
 
     def _statuses(self, deadline: int) -> list[ExitStatus]:
         statuses = []
@@ -460,9 +441,7 @@ class Job:
         if survivors:
             message += f"; still there after KILL: {', '.join(map(str, survivors))}"
         self._settled = True
-        foreground, self._foreground = self._foreground, None
-        if foreground is not None:
-            foreground.take_back(restore=True)
+        self._release_terminal(restore=True)
         raise CommandTimeout(
             message,
             command=terms.label,
@@ -475,11 +454,17 @@ class Job:
 
     def end(self, grace: float) -> ExitStatus | None:
         """End what runs: TERM, then KILL after ``grace`` seconds; the last stage's status."""
+        shared = None if self._terms.contain else self._foreground  # what is contained gets it from its supervisor
         if grace > 0:
             limit = deadlines.after(grace)
+            if shared is not None:
+                shared.signal(signal.SIGTERM)
             for process in self.processes:
-                process.ask_to_end(grace)
+                if shared is None or not shared.shared_by(process):
+                    process.ask_to_end(grace)
             self._move_until_ended(limit)
+        if shared is not None:
+            shared.signal(signal.SIGKILL)
         for process in self.processes:
             if not process.ended or process.rung in ("group", "session"):
                 process.kill("KILL")
@@ -532,9 +517,7 @@ class Job:
             self.end(self._terms.grace)
         else:
             self._pump.close()
-        foreground, self._foreground = self._foreground, None
-        if foreground is not None:
-            foreground.take_back(restore=True)
+        self._release_terminal(restore=True)
 
     # --- what start() of a pipeline gives ---
 

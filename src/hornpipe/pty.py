@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import struct
 import termios
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from hornpipe.fd import Descriptor, above_stdio
 
@@ -83,60 +81,3 @@ def end_input(ours: Descriptor, data: object) -> None:
     """Say end of file right away, unless there is something to feed first."""
     if data is None:
         os.write(ours.fileno(), END_OF_FILE)
-
-
-class Foreground:
-    """The terminal we stand on, lent to a child and taken back (gotcha:SP10).
-
-    A child in a group of its own would be stopped as soon as it read from the terminal; so its group
-    becomes the foreground group, and Ctrl-C goes to it alone.
-    """
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self._modes: Any = termios.tcgetattr(fd)
-
-    def take_back(self, restore: bool) -> None:
-        """Ours again; with its modes as they were, if the child may have left others."""
-        self._give(os.getpgrp())
-        if restore:
-            termios.tcsetattr(self.fd, termios.TCSADRAIN, self._modes)
-
-    def lend(self, group: int) -> None:
-        """The child's again."""
-        self._give(group)
-
-    def _give(self, group: int) -> None:
-        # From the background tcsetpgrp is answered with TTOU, which would stop us.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTTOU])
-        try:
-            os.tcsetpgrp(self.fd, group)
-        except OSError:
-            pass  # the terminal has hung up, or the group has just ended
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def stop_ourselves(self, number: int) -> bool:
-        """Stop as the child was stopped; returns when somebody says CONT: whether we are in front then."""
-        handler = signal.getsignal(number)
-        if handler is signal.SIG_IGN:
-            return True  # started by a shell without job control: there is nobody to resume us
-        os.killpg(os.getpgrp(), number)
-        return self.ours()
-
-    def ours(self) -> bool:
-        """Whether our group is in front."""
-        try:
-            return os.tcgetpgrp(self.fd) == os.getpgrp()
-        except OSError:
-            return False
-
-
-def foreground() -> Foreground | None:
-    """The terminal on our stdin, if we are in front on it."""
-    try:
-        if os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp():
-            return Foreground(0)
-    except OSError:
-        pass
-    return None

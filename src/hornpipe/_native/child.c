@@ -195,7 +195,7 @@ int child_prepare(const struct child_plan *plan, int *keep, struct child_failure
     child_reset_signals(plan->stay_ignored);
     if (plan->new_session && setsid() < 0)
         return failed(failure, STAGE_SESSION, 0);
-    if (plan->new_group && !plan->new_session && setpgid(0, 0) < 0)
+    if (plan->new_group && !plan->new_session && setpgid(0, plan->group) < 0)
         return failed(failure, STAGE_SESSION, 1);
     /* Joined before the descriptors move: cgroup.procs has a number of the parent's. */
     if (plan->cgroup >= 0 && write(plan->cgroup, "0", 1) < 0)

@@ -47,7 +47,8 @@ struct child_plan {
 
     uint64_t stay_ignored; /* signals that are not made default where they are ignored: bit number - 1 */
     int new_session;     /* setsid(2) */
-    int new_group;       /* setpgid(0, 0) */
+    int new_group;       /* setpgid(2): into a group of its own, or into this one: */
+    pid_t group;         /* 0 its own */
     int terminal;        /* this descriptor (child's number) becomes the controlling terminal; -1 none */
     int foreground;      /* our group becomes the foreground group of this terminal; -1 none */
     int umask;           /* -1 keeps it */

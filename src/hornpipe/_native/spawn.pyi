@@ -22,6 +22,7 @@ class Plan:
         ids: tuple[int, int, tuple[int, ...]] | None = None,
         limits: tuple[tuple[int, int, int], ...] = (),
         stay_ignored: int = 0,
+        group: int = 0,
     ) -> None: ...
     def launch(
         self,

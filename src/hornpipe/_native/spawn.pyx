@@ -28,6 +28,7 @@ cdef extern from "child.h" nogil:
         uint64_t stay_ignored
         int new_session
         int new_group
+        pid_t group
         int terminal
         int foreground
         int umask
@@ -292,7 +293,7 @@ cdef class Plan:
 
     def __init__(self, tuple moves, bytes cwd=None, bint new_session=False, bint new_group=False,
                  int terminal=-1, int foreground=-1, int umask=-1, int cgroup=-1, int death_signal=0,
-                 tuple ids=None, tuple limits=(), uint64_t stay_ignored=0):
+                 tuple ids=None, tuple limits=(), uint64_t stay_ignored=0, int group=0):
         cdef Py_ssize_t i, count = len(moves)
         self.numbers = <int *>malloc((2 * count + 1) * sizeof(int))
         if self.numbers == NULL:
@@ -307,6 +308,7 @@ cdef class Plan:
         self.plan.stay_ignored = stay_ignored
         self.plan.new_session = new_session
         self.plan.new_group = new_group
+        self.plan.group = group
         self.plan.terminal = terminal
         self.plan.foreground = foreground
         self.plan.umask = umask

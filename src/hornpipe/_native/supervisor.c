@@ -12,8 +12,9 @@
  *   deadline=NS grace=NS       monotonic instant or -1; from TERM to KILL (negative: no KILL)
  *   contain=0|1 cgroup=DIR     the tree or only the group; where to make a cgroup (version 2)
  *   ids=UID:GID:G1,G2 limits=RESOURCE:SOFT:HARD;... umask=OCTAL cwd=PATH session=0|1
- *   terminal=FD foreground=FD fds=3,5    see struct child_plan
+ *   terminal=FD foreground=FD group=PGID fds=3,5    see struct child_plan
  *   adopt=PID                  supervise a child we have already (from before our exec)
+ *   hold=1                     start nothing: be there until the caller ends, and lead a group that others join
  *
  * What it cannot hold: a setuid program when we are not privileged ourselves, work handed to a
  * daemon, and, if we are KILLed ourselves, all but the program. A hostile swarm that forks and exits
@@ -54,7 +55,7 @@ struct order { int32_t kind, a; int64_t b; };
 enum { MILLISECOND = 1000000 };
 
 /* From the command line. */
-static int control = -1, contain = 1;
+static int control = -1, contain = 1, holding;
 static pid_t parent, adopted;
 static int64_t deadline = -1, grace;
 static const char *cgroup_base;
@@ -327,9 +328,11 @@ static int scan(int number) {
     return found;
 }
 
+static int shared_group(void) { return plan.group > 0 && getpgid(program) == plan.group; }
+
 static void signal_group(int number) {
-    /* Only while its leader is not reaped, else the number could be another group's by now. */
-    if (program > 0 && kill(-program, number) < 0)
+    /* Only while its leader is not reaped, or the program still in it, else the number could be another group's by now. */
+    if (program > 0 && kill(shared_group() ? -plan.group : -program, number) < 0)
         kill(program, number); /* adopted, and it leads no group (yet) */
     if (number == SIGTERM)
         signal_group(SIGCONT);
@@ -469,7 +472,7 @@ static void read_start(void) {
 static int reap(void) {
     siginfo_t facts = {0};
     /* Stops are asked of the program alone, and not once we stop it ourselves. */
-    if (plan.foreground >= 0 && program > 0 && killing_since < 0 &&
+    if ((plan.foreground >= 0 || plan.group > 0) && program > 0 && killing_since < 0 &&
         waitid(P_PID, (id_t)program, &facts, WSTOPPED | WNOHANG) == 0 && facts.si_pid && !told_stopped) {
         told_stopped = 1;
         tell(STOPPED, facts.si_status, 0, 0);
@@ -485,7 +488,7 @@ static int reap(void) {
         if (facts.si_pid == program) {
             tell(EXITED, facts.si_code == CLD_EXITED ? (facts.si_status & 0xff) << 8
                                                      : facts.si_status | (facts.si_code == CLD_DUMPED ? 0x80 : 0), 0, 0);
-            if (contain)
+            if (contain && !shared_group()) /* the other stages of a pipeline go on */
                 signal_group(SIGKILL); /* before the reaping, while the number is surely its */
             program = 0;
             ended = 1;
@@ -606,6 +609,7 @@ static int parse(char **argument) {
         {"control=", 10, &control, NULL}, {"parent=", 10, &parent, NULL}, {"adopt=", 10, &adopted, NULL},
         {"contain=", 10, &contain, NULL}, {"session=", 10, &plan.new_session, NULL}, {"umask=", 8, &plan.umask, NULL},
         {"terminal=", 10, &plan.terminal, NULL}, {"foreground=", 10, &plan.foreground, NULL},
+        {"group=", 10, &plan.group, NULL}, {"hold=", 10, &holding, NULL},
         {"cgroup=", 0, NULL, &cgroup_base}, {"cwd=", 0, NULL, &plan.cwd}};
     int bad = 0;
     for (argument++; *argument && strcmp(*argument, "--"); argument++) {
@@ -649,8 +653,8 @@ static int parse(char **argument) {
         *argument = NULL;
     }
     plan.envp = environ;
-    return bad || control < 0 || parent <= 0 ||
-           (!adopted && (!plan.candidates || !plan.candidates[0] || !plan.argv[0]));
+    return bad || parent <= 0 || (!holding && control < 0) ||
+           (!adopted && !holding && (!plan.candidates || !plan.candidates[0] || !plan.argv[0]));
 }
 
 static int plan_descriptors(void) {
@@ -699,6 +703,12 @@ int main(int argc, char **argv) {
     parent_fd = open_pidfd(parent);
     if (!bad && ((parent_fd < 0 && errno == ESRCH) || getppid() != parent))
         return 0;
+    struct pollfd caller = {parent_fd, POLLIN, 0};
+    while (!bad && holding) { /* with every signal blocked: what is typed is for the others in our group */
+        if (getppid() != parent)
+            return 0;
+        poll(&caller, 1, parent_fd < 0 ? 100 : -1);
+    }
     sigset_t deaths;
     sigemptyset(&deaths);
     sigaddset(&deaths, SIGCHLD);

@@ -12,9 +12,9 @@ from types import FrameType
 from typing import NamedTuple
 
 import hornpipe as hp
-from hornpipe import pty
 from hornpipe.cli import complain, die_of
 from hornpipe.errors import SpawnError
+from hornpipe.foreground import in_front
 
 # As the shells, env(1) and timeout(1) have them.
 _TIMED_OUT, _OUR_FAULT, _NOT_EXECUTABLE, _NOT_FOUND, _SIGNALLED = 124, 125, 126, 127, 128
@@ -157,8 +157,7 @@ def _watch(command: hp.Command[str], first: bool) -> int:
             # Whoever stops us wants to see us stopped; CONT comes the same way as this came.
             os.kill(os.getpid(), signal.SIGSTOP)
 
-    terminal = pty.foreground()
-    for number in passed_on(on_terminal=terminal is not None):
+    for number in passed_on(on_terminal=in_front(0)):
         signal.signal(number, pass_on)
     job.start(interactive=True)
     for number in early:

@@ -36,9 +36,9 @@ def moves_of(ends: Ends, pass_fds: tuple[int, ...]) -> tuple[tuple[int, int], ..
 
 
 def plan_of(
-    recipe: Recipe, ends: Ends, *, group: bool, terminal: int, foreground: int, death_signal: int = 0
+    recipe: Recipe, ends: Ends, *, group: bool, terminal: int, foreground: int, death_signal: int = 0, joined: int = 0
 ) -> _spawn.Plan:
-    """The native room's plan."""
+    """The native room's plan. With ``group`` the child leads a process group, or joins the one ``joined``."""
     ids = recipe.ids
     return _spawn.Plan(
         moves_of(ends, recipe.pass_fds),
@@ -53,6 +53,7 @@ def plan_of(
         None if ids is None else (ids.uid, ids.gid, ids.groups),
         recipe.limits,
         image.ignored,
+        joined,
     )
 
 
