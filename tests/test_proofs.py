@@ -72,3 +72,20 @@ def test_the_page_shows_the_proof_of_a_row(row: str) -> None:
 
 def test_rows_may_be_named_together() -> None:
     assert rows_named("perlipc:S1, S10b, gotcha:SP1, perlipc:O2; B1") == {"S1", "S10b", "O2"}
+
+
+def numbered(area: str, last: int) -> list[str]:
+    return [f"{area}{number}" for number in range(1, last + 1)]
+
+
+def test_no_row_of_the_page_is_without_a_proof() -> None:
+    rows = [
+        *(numbered("S", 22) + ["S10b", "S11b"]),
+        *numbered("D", 4),
+        *numbered("F", 3),
+        *numbered("O", 15),
+        *numbered("B", 5),
+        *numbered("N", 20),
+        *numbered("V", 6),
+    ]
+    assert sorted(PROOFS) == sorted(rows)
