@@ -80,7 +80,9 @@ def numbered(area: str, last: int) -> list[str]:
 
 def test_no_row_of_the_page_is_without_a_proof() -> None:
     rows = [
-        *(numbered("S", 22) + ["S10b", "S11b"]),
+        *numbered("S", 22),
+        "S10b",
+        "S11b",
         *numbered("D", 4),
         *numbered("F", 3),
         *numbered("O", 15),
