@@ -248,12 +248,20 @@ def _start_callable(
 ) -> None:
     """Fork a child that forks the callable and then becomes the supervisor.
 
-    The callable must be the supervisor's child, or its orphans could not be adopted; and being a
-    subreaper survives exec, so it is set before the callable can have any.
+    The callable must be the supervisor's child, or its orphans could not be adopted. Nothing of it
+    may run before the supervisor watches, or what it leaves behind would survive our KILL:
+      1. We fork the child, which forks the callable's process, and are KILLed.
+      2. The callable would daemonize: from then on only a living subreaper can find its tree.
+      3. The child ends without a round of killing: KILLed with our process group, which it has not left
+         yet, or by a failed exec; or it execs the supervisor, which finds that its caller has gone.
+      4. The callable's process dies with its parent (PR_SET_PDEATHSIG); its orphans do not.
+    So it waits at a gate, which the supervisor opens with a byte once it has the tree in hand. The gate's
+    end of file would not do: a dying process closes its descriptors before it sends the death signal.
     """
     from hornpipe.spawn.forked import run_child
 
     reader, writer = report_pipe(recipe)
+    gate, opener = report_pipe(recipe)
     worker = plan_of(recipe, ends, group=True, joined=group, terminal=terminal, foreground=foreground, death_signal=9)
 
     def become_supervisor() -> None:
@@ -264,15 +272,16 @@ def _start_callable(
             kept = (0, 1, 2, *recipe.pass_fds)
             us = os.getpid()
             program = Child()
-            _spawn.fork_child(lambda: run_child(recipe, worker, writer.fileno(), kept, us), program, set())
-            number = 3
-            argv = _arguments({**keys, "control": number, "adopt": program.pid})
-            plan = _spawn.Plan(((theirs.fileno(), number),), new_group=True)
+            _spawn.fork_child(
+                lambda: run_child(recipe, worker, writer.fileno(), kept, us, gate.fileno()), program, set()
+            )
+            argv = _arguments({**keys, "control": 3, "gate": 4, "adopt": program.pid})
+            plan = _spawn.Plan(((theirs.fileno(), 3), (opener.fileno(), 4)), new_group=True)
             plan.replace([os.fsencode(_PROGRAM)], [*argv, b"--", b"--"], None)
         finally:
             os._exit(70)
 
-    with writer:
+    with writer, gate, opener:
         fork_child(recipe, become_supervisor, deadline, child)
     await_report(recipe, child, reader, deadline, [])
 

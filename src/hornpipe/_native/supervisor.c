@@ -13,7 +13,8 @@
  *   contain=0|1 cgroup=DIR     the tree or only the group; where to make a cgroup (version 2)
  *   ids=UID:GID:G1,G2 limits=RESOURCE:SOFT:HARD;... umask=OCTAL cwd=PATH session=0|1
  *   terminal=FD foreground=FD group=PGID fds=3,5    see struct child_plan
- *   adopt=PID                  supervise a child we have already (from before our exec)
+ *   adopt=PID gate=FD          supervise a child we have already (from before our exec); where it waits for
+ *                              a byte before it does anything of its own
  *   hold=1                     start nothing: be there until the caller ends, and lead a group that others join
  *
  * What it cannot hold: a setuid program when we are not privileged ourselves, work handed to a
@@ -55,7 +56,7 @@ struct order { int32_t kind, a; int64_t b; };
 enum { MILLISECOND = 1000000 };
 
 /* From the command line. */
-static int control = -1, contain = 1, holding;
+static int control = -1, contain = 1, gate = -1, holding;
 static pid_t parent, adopted;
 static int64_t deadline = -1, grace;
 static const char *cgroup_base;
@@ -607,6 +608,7 @@ static int *next_list(char **at, int *count, int *bad) {
 static int parse(char **argument) {
     static const struct { const char *key; int base; int *number; const char **text; } plain[] = {
         {"control=", 10, &control, NULL}, {"parent=", 10, &parent, NULL}, {"adopt=", 10, &adopted, NULL},
+        {"gate=", 10, &gate, NULL},
         {"contain=", 10, &contain, NULL}, {"session=", 10, &plan.new_session, NULL}, {"umask=", 8, &plan.umask, NULL},
         {"terminal=", 10, &plan.terminal, NULL}, {"foreground=", 10, &plan.foreground, NULL},
         {"group=", 10, &plan.group, NULL}, {"hold=", 10, &holding, NULL},
@@ -732,6 +734,12 @@ int main(int argc, char **argv) {
             if (plan.cgroup >= 0 && write(plan.cgroup, number, (size_t)size) < 0)
                 remove_cgroup();
             started();
+            if (gate >= 0) {
+                /* Now that the tree is held. Its reader may be dead, and PIPE is blocked. */
+                ssize_t written = write(gate, "", 1);
+                (void)written;
+                close(gate);
+            }
         } else
             start();
     }

@@ -14,9 +14,10 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from hornpipe import image
+from hornpipe import image, wait
 from hornpipe._native import spawn as _spawn
 from hornpipe._native import wait as _wait
+from hornpipe.deadline import NEVER
 from hornpipe.endings import run_endings
 from hornpipe.spawn.recipe import Recipe
 
@@ -24,8 +25,13 @@ _kept: list[Any] = []
 """What must not be finalized in a child: objects that flush or close something of the parent's."""
 
 
-def run_child(recipe: Recipe, plan: _spawn.Plan, report: int, kept: Iterable[int], parent: int = 0) -> None:
-    """The life of the child, from just after the fork to its end; none without its ``parent``, if given."""
+def run_child(
+    recipe: Recipe, plan: _spawn.Plan, report: int, kept: Iterable[int], parent: int = 0, gate: int = -1
+) -> None:
+    """The life of the child, from just after the fork to its end; none without its ``parent``, if given.
+
+    With a ``gate`` the callable begins when a byte comes there, and not at all where it ends without one.
+    """
     status = 70
     try:
         # Cyclic garbage made before the fork may own descriptors; closing them here by number
@@ -40,17 +46,27 @@ def run_child(recipe: Recipe, plan: _spawn.Plan, report: int, kept: Iterable[int
             os.write(report, _spawn.build_report(error, stage, which))
             os._exit(127)
         # Listeners, locks, the other ends of everybody's pipes: the parent's (gotcha:R6).
-        _spawn.close_all_but([*kept, report])
+        _spawn.close_all_but([*kept, report, *([gate] if gate >= 0 else [])])
         _renew_standard_streams()
         if recipe.environment is not None:
             os.environb.clear()
             os.environb.update(recipe.environment)
         os.close(report)  # its end of file says that we are on our way
+        if gate >= 0 and not _let_in(gate):
+            os._exit(127)
         assert recipe.function is not None
         status = _exit_code_of(recipe.function)
         _die_if_told()
     finally:
         os._exit(status)
+
+
+def _let_in(gate: int) -> bool:
+    wait.one(gate, wait.READ, NEVER)
+    try:
+        return bool(os.read(gate, 1))
+    finally:
+        os.close(gate)
 
 
 def _reset_signals() -> None:
