@@ -12,6 +12,7 @@ import select
 import selectors
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ import hornpipe as hp
 from hornpipe import wait
 from hornpipe.deadline import after
 from hornpipe.fd import Descriptor, nonblocking, pipe
+from hornpipe.handle import Handle
 from hornpipe.lines import BYTES, TEXT, text_codec
 from hornpipe.testing import stubborn
 from hornpipe.testing.stubborn import wait_gone
@@ -318,6 +320,30 @@ def test_the_lines_of_two_processes_are_not_mixed_on_one_pipe() -> None:
                 stack.enter_context(command.start())
         with hp.Handle(reader, None, TEXT, deadline=after(20)) as handle:
             assert collections.Counter(handle) == {"a" * 79 + "\n": 5000, "b" * 79 + "\n": 5000}
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_the_lines_of_two_threads_are_not_mixed_and_none_is_lost(blocking: bool) -> None:
+    """gotcha:P5: each line is several times what the pipe holds, so each has to wait for room in its middle."""
+    reader, writer = pipe()
+    if not blocking:
+        nonblocking(writer.fileno())
+    letters = "ab"
+    out = Handle(None, writer, TEXT, deadline=after(30), by_line=True)
+    lines = Handle(reader, None, TEXT, deadline=after(30))
+
+    def write(letter: str) -> None:
+        for _ in range(10):
+            out.write(letter * 4 * 65536 + "\n")
+
+    threads = [threading.Thread(target=write, args=letter) for letter in letters]
+    with lines, out:
+        for thread in threads:
+            thread.start()
+        seen = collections.Counter(lines.readline() for _ in range(20))
+        for thread in threads:
+            thread.join()
+    assert seen == {letter * 4 * 65536 + "\n": 10 for letter in letters}
 
 
 def test_what_was_written_before_the_end_is_read_after_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from _thread import LockType, RLock
 from collections.abc import Iterable, Iterator
 from typing import Any, Generic, Self, cast
 
@@ -25,8 +26,8 @@ class Handle(Generic[Str]):
     r"""A file object on a pipe, terminal or socket.
 
     Lines keep their newline, as with any file. All waiting is bounded by the handle's deadline;
-    over it comes ``TimeoutError``. One thread may read while another writes; two that read at
-    once need a lock of their own. Closing it from another thread ends a wait with ``ValueError``.
+    over it comes ``TimeoutError``. One thread may read while others write, each write whole; two that
+    read at once need a lock of their own. Closing it from another thread ends a wait with ``ValueError``.
 
     >>> from hornpipe.fd import pipe
     >>> from hornpipe.lines import TEXT
@@ -61,6 +62,10 @@ class Handle(Generic[Str]):
         self._decoder: Any = None
         self._decoded: Any = codec.empty
         self._pending = bytearray()
+        # Held from the gathering until the kernel has it all: between the two another thread's data would be lost or
+        # come twice. The deadline is the handle's, so whoever waits here waits no longer than for the pipe. Anew in the
+        # same thread, since a signal handler may write in the middle of it.
+        self._sending: LockType | RLock = RLock()
         self._taken = 0
         # Whether a write may block belongs to the open file, which others may share (gotcha:P5): it is left
         # as it is. After poll, so much does not block; see pipe(7) on PIPE_BUF.
@@ -340,9 +345,10 @@ class Handle(Generic[Str]):
         """
         self._writing_to()
         encoded = self._codec.encode(data)
-        self._pending += encoded
-        if len(self._pending) >= _BLOCK or (self._by_line and b"\n" in encoded):
-            self.flush()
+        with self._sending:
+            self._pending += encoded
+            if len(self._pending) >= _BLOCK or (self._by_line and b"\n" in encoded):
+                self.flush()
         return len(data)
 
     def writelines(self, lines: Iterable[Str]) -> None:
@@ -355,9 +361,10 @@ class Handle(Generic[Str]):
         if not self._pending:
             return
         self._writing_to()
-        # Taken out first: what raises midway is counted in .taken, not sent twice by close().
-        data, self._pending = bytes(self._pending), bytearray()
-        self._send(data)
+        with self._sending:
+            # Taken out first: what raises midway is counted in .taken, not sent twice by close().
+            data, self._pending = bytes(self._pending), bytearray()
+            self._send(data)
 
     def _send(self, data: bytes) -> None:
         """Write all of it: partial writes are completed, and another writer may be quicker than us."""
