@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
 from typing import Any
@@ -104,6 +105,52 @@ def test_unread_output_beyond_the_limit_is_refused() -> None:
     """gotcha:C4"""
     with pytest.raises(hp.LimitExceeded, match="buffer_limit"), hp.cmd("cat", buffer_limit=MIB).duplex() as cat:
         cat.send("x" * (8 * MIB))
+
+
+def test_ask_has_its_own_limit_after_a_read_as_well() -> None:
+    """gotcha:P4: what was read ahead is characters by then."""
+    with hp.sh("printf 'ab'; read x; read y; echo later", timeout=20).duplex() as talk:
+        assert talk.read(1) == "a"
+        with pytest.raises(TimeoutError, match="did not answer in time; read so far: 'b'"):
+            talk.ask("x", timeout=0.2)
+        assert talk.ask("y") == "blater"
+
+
+@pytest.mark.parametrize("stderr", [False, True], ids=["one", "two"])
+def test_an_answer_without_end_or_newline_is_refused_and_can_still_be_read(stderr: bool) -> None:
+    """gotcha:C4"""
+    with hp.sh("read question; yes | tr -d '\\n'", buffer_limit=MIB, timeout=30, grace=0.1).duplex(stderr) as talk:
+        with pytest.raises(hp.LimitExceeded, match=f"ended no line.*buffer_limit={MIB}") as caught:
+            talk.ask("a line?")
+        assert caught.value.limit == MIB
+        assert talk.read(MIB) == "y" * MIB
+        with pytest.raises(hp.LimitExceeded, match="ended no line"):
+            talk.readline()
+
+
+@pytest.mark.parametrize("output", ["kept", "closed"])
+def test_a_deadline_that_passes_while_it_is_closed_is_a_timeout(output: str) -> None:
+    """Within its grace the child may end by itself; its deadline stays what it was."""
+    close = "exec >&-;" if output == "closed" else ""
+    with pytest.raises(hp.CommandTimeout) as caught, hp.sh(f"{close} exec sleep 30", timeout=0.2, grace=20).duplex():
+        pass
+    assert caught.value.status is not None
+    assert caught.value.status.signal == signal.SIGTERM
+
+
+def test_a_child_that_outlives_its_grace_is_ended_and_that_is_no_failure() -> None:
+    with hp.cmd("sleep", "30", timeout=20, grace=0.1).duplex():
+        pass
+
+
+def test_an_encoding_with_a_mark_at_the_start_is_refused_for_lines() -> None:
+    """gotcha:P8: each line would lose one of its own, and each that is sent would get one."""
+    marked = hp.cmd("cat").as_text("utf-8-sig")
+    for begin in (marked.duplex, marked.lines):
+        with pytest.raises(ValueError, match="utf-8-sig.*utf-8 "):
+            begin()
+    with hp.cmd("printf", r"\357\273\277a\n\357\273\277b\n").as_text("utf-8-sig").reader() as file:
+        assert file.readlines() == ["a\n", "\ufeffb\n"]
 
 
 def test_what_was_read_ahead_is_not_lost_to_ask() -> None:

@@ -64,9 +64,12 @@ class Codec(Generic[Str]):
         return codecs.getincrementaldecoder(self.encoding)(self.errors or "strict")
 
     def check_lines(self) -> None:
-        """Refuse an encoding in which a newline is more than one byte: lines could not be found."""
-        if self.encoding is not None and not self.native and "a\n".encode(self.encoding, "strict")[-2:] != b"a\n":
-            raise ValueError(f"lines cannot be found in {self.encoding}; use read(), or as_bytes()")
+        """Refuse an encoding in which lines cannot be found, or in which each by itself would be another text."""
+        if not self.plain_lines:
+            instead = "utf-8 and mind the mark at its start, " if self.encoding == "utf-8-sig" else ""
+            raise ValueError(
+                f"lines cannot be decoded one by one in {self.encoding}; use {instead}reader() or as_bytes()"
+            )
 
     @property
     def empty(self) -> Str:

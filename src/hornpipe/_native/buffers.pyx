@@ -309,12 +309,14 @@ cdef class ReadBuffer:
             return ready
         return self.read_into(fd, size)
 
-    def exchange(self, object line, int sink, int source, size_t size, long long deadline, bint crlf=False):
+    def exchange(self, object line, int sink, int source, size_t size, long long deadline, bint crlf=False,
+                 Py_ssize_t most=-1):
         """Writes a line (its newline is added if it lacks one) and reads one: ``(answer, taken)``.
 
         Both are of the buffer's form; the answer is without LF or CR LF. With ``crlf`` a line of text is sent with
         that. The answer is None when this cannot be done in one go: the line is long or of the wrong kind, not
-        all of it was ``taken``, or the wait ended without a line. What is missing is then for the caller to do.
+        all of it was ``taken``, the wait ended without a line, or ``most`` bytes came without one. What is missing
+        is then for the caller to do.
         """
         cdef char out[LONGEST_QUESTION + 1]
         cdef const char *start
@@ -361,6 +363,8 @@ cdef class ReadBuffer:
                     return PyUnicode_DecodeUTF8(start, length, b"surrogateescape"), count
                 return PyBytes_FromStringAndSize(start, length), count
             if self.ended or (self.limit >= 0 and <Py_ssize_t>(self.end - self.start) > self.limit):
+                return None, count
+            if 0 <= most < <Py_ssize_t>(self.end - self.start):
                 return None, count
             ready = wait_fd(source, POLLIN, deadline, -1)
             if ready == 0 or ready <= -32767:

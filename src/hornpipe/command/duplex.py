@@ -52,6 +52,7 @@ class Duplex(Handle[Str], OfJob):
         self._limit = DEFAULT_LIMIT if buffer_limit is None else int(buffer_limit)
         self._terminal = terminal
         self._line_begun = b""
+        self._answer_by = self._deadline
         self._over = False
         # Nothing but stdout to serve; and then a question with its answer can be one native call.
         self._plain = errors is None and not job.pump.busy
@@ -79,13 +80,21 @@ class Duplex(Handle[Str], OfJob):
     def _wait_for_room(self, fd: int) -> None:
         self._check_hung_up(self._serve(((fd, wait.WRITE),), self._deadline).get(fd, 0))
         held = len(self._buffer) + len(self._errors_read)
+        self._check_held(held, f"was sent more while {held} bytes of its output had not been read; read them")
+
+    def _check_held(self, held: int, what: str) -> None:
         if held > self._limit:
             raise LimitExceeded(
-                f"{self._name!r} was sent more while {held} bytes of its output had not been read; "
-                f"read them, or raise buffer_limit={self._limit}",
+                f"{self._name!r} {what}, or raise buffer_limit={self._limit}",
                 limit=self._limit,
                 data=self._codec.empty,
             )
+
+    def _check_begun(self, size: int) -> None:
+        # Without a line_limit, too, output without end or newline must not fill the memory.
+        super()._check_begun(size)
+        held = size + len(self._errors_read)
+        self._check_held(held, f"wrote {held} bytes and ended no line; read() or read_some() what there is")
 
     def _reader_gone(self) -> None:
         if self._sink is not None:
@@ -138,14 +147,15 @@ class Duplex(Handle[Str], OfJob):
         raise TimeoutError(self._so_far(f"{self._name!r} did not answer in time"))
 
     def _so_far(self, what: str) -> str:
-        read = self._codec.decode(self._buffer.peek(200))
+        read: Any = self._decoded[:200]
+        read += self._codec.decode(self._buffer.peek(200))
         return f"{what}; read so far: {read!r}" if read else f"{what}; nothing was read"
 
     def _fill(self) -> None:
-        if self._plain:
+        if self._plain and self._answer_by == self._deadline:
             super()._fill()
         else:
-            self._serve((), self._deadline)
+            self._serve((), self._answer_by)
 
     def _expired(self, doing: str) -> None:
         self._over = True
@@ -156,7 +166,8 @@ class Duplex(Handle[Str], OfJob):
         """Send one line and return the next line of the output, both without a newline.
 
         ``TimeoutError`` after ``timeout`` seconds, saying what had been read (the conversation can go
-        on); ``EOFError`` with the status when the command ends instead of answering.
+        on); ``EOFError`` with the status when the command ends instead of answering; ``LimitExceeded``
+        when it writes more than ``buffer_limit`` bytes without a newline, which can still be read.
 
         >>> import hornpipe as hp
         >>> with hp.cmd("bc").duplex() as bc:
@@ -169,17 +180,22 @@ class Duplex(Handle[Str], OfJob):
             # Nearly always the whole of it; what has not been done then is done below.
             answer: Str | None
             to, source = self._writing_to(), self._reading_from()
-            answer, taken = self._buffer.exchange(line, to, source, _READ, deadline)
+            answer, taken = self._buffer.exchange(line, to, source, _READ, deadline, most=self._limit)
             self._taken += taken
             if answer is not None:
                 return answer
         data = self._codec.encode(line)
         if data[-1:] != b"\n":
             data += b"\n"
-        self._pending += data[taken:]
-        self.flush()
+        with self._sending:
+            self._pending += data[taken:]
+            self.flush()
         if self._decoded or self._decoder is not None:
-            answer_text: Any = self.readline()
+            self._answer_by = deadline
+            try:
+                answer_text: Any = self.readline()
+            finally:
+                self._answer_by = self._deadline
             if answer_text[-1:] != self._codec.newline:
                 self._no_answer(line, self._codec.encode(answer_text))
             return cast(Str, answer_text.removesuffix("\n").removesuffix("\r"))
@@ -192,8 +208,7 @@ class Duplex(Handle[Str], OfJob):
                 self._no_answer(line, read)
             if buffer.ended:
                 self._no_answer(line, b"")
-            if self._line_limit is not None:
-                self._check_begun(len(buffer))
+            self._check_begun(len(buffer))
             if self._plain:
                 count = wait.fill(buffer, self._reading_from(), _READ, deadline)
                 if count is None:
@@ -257,7 +272,8 @@ class Duplex(Handle[Str], OfJob):
     def close(self) -> None:
         """Close the input, read what still comes, wait and check the status.
 
-        A command that does not end by itself within its ``grace`` is ended, which is no failure.
+        A command that does not end by itself within its ``grace`` is ended, which is no failure;
+        ``CommandTimeout`` where the deadline passes before that.
         """
         if self._over:
             return
@@ -268,6 +284,8 @@ class Duplex(Handle[Str], OfJob):
             except ReaderGone:
                 pass  # it has ended by itself: its status counts
             left = self._drain(limit)
+            if left and limit == self._deadline:
+                self._expired("closing")
         except BaseException:
             self._abort()
             raise
