@@ -200,7 +200,8 @@ class Behaviour:
                 print("echo in", file=client)
                 assert client.readline() == "in\n"
             assert hp.connect(server.address, timeout=PATIENCE).read() == ""
-            assert server.counts.refused == 1
+            # It is counted just after the client has been let go.
+            wait_until(lambda: server.counts.refused == 1, PATIENCE)
             clients[0].close()
             wait_until(lambda: server.counts.ended == 1, PATIENCE)
             assert ask(server, "echo again") == "again\n"

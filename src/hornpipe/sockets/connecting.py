@@ -205,7 +205,10 @@ class _Race:
 
     def _is_itself(self, socket: Socket) -> bool:
         # Who tries an ephemeral port may be given that very port: TCP then connects it to itself (gotcha:SO11).
-        return self._address.scheme == "tcp" and socket.calls.getsockname() == socket.calls.getpeername()
+        try:
+            return self._address.scheme == "tcp" and socket.calls.getsockname() == socket.calls.getpeername()
+        except OSError:
+            return False  # connected, and reset already: whoever reads or writes hears of it
 
     def _await_one(self, limit: int) -> Socket | None:
         for fd, _ in wait.until([(fd, wait.WRITE) for fd in self._running], limit):
