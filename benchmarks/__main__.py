@@ -14,6 +14,7 @@ from benchmarks import (
     coprocess,
     datagrams,
     expecting,
+    fifos,
     importing,
     lines,
     machine,
@@ -31,7 +32,7 @@ from benchmarks import (
 from benchmarks.contest import US, hold
 
 TOPICS = (
-    *(spawning, capture, lines, both_ways, pipelines, coprocess, expecting, many_children),
+    *(spawning, capture, lines, both_ways, pipelines, coprocess, fifos, expecting, many_children),
     *(signals, sockets, datagrams, servers, sysv, importing),
 )
 MEASUREMENTS = {m.name: m for topic in TOPICS for m in topic.MEASUREMENTS}

@@ -13,13 +13,15 @@ import os
 import random
 import select
 import signal
+import struct
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -600,6 +602,103 @@ def a_full_queue(call: Callable[[Any], object]) -> Iterator[Callable[[], Shot]]:
     yield arm
 
 
+@contextmanager
+def a_fifo(call: Callable[[Any], object], flags: int) -> Iterator[Callable[[], Shot]]:
+    """Somebody opens its other end at last, which does not wait with these flags (fifo(7))."""
+    with tempfile.TemporaryDirectory() as folder, hp.Fifo(f"{folder}/name") as fifo:
+
+        def arm() -> Shot:
+            others: list[int] = []
+
+            def open_it() -> None:
+                others.append(os.open(fifo.path, flags))
+
+            def shot() -> None:
+                try:
+                    call(fifo)
+                finally:
+                    while others:
+                        os.close(others.pop())
+
+            return shot, open_it, 0.0008
+
+        yield arm
+
+
+@contextmanager
+def an_input(call: Callable[[Any], object]) -> Iterator[Callable[[], Shot]]:
+    """Of a command that does not go by TERM."""
+
+    def arm() -> Shot:
+        gate, opener = pipe()
+        words = f"trap '' TERM; echo line; read line </proc/{os.getpid()}/fd/{gate.fileno()}; :|"
+
+        def shot() -> None:
+            with gate, hp.inputs([words], commands=True) as lines:
+                next(lines)
+                call(lines)
+
+        return shot, opener.close, 0.004
+
+    yield arm
+
+
+@contextmanager
+def an_input_that_is_a_fifo() -> Iterator[Callable[[], Shot]]:
+    """Nobody writes to it yet."""
+    with tempfile.TemporaryDirectory() as folder, hp.Fifo(f"{folder}/name") as fifo:
+
+        def arm() -> Shot:
+            others: list[int] = []
+
+            def say_something() -> None:
+                others.append(os.open(fifo.path, os.O_RDWR))
+                os.write(others[0], b"line\n")
+
+            def shot() -> None:
+                with hp.inputs([os.fsdecode(fifo.path)]) as lines:
+                    next(lines)
+                    os.close(others.pop())
+
+            return shot, say_something, 0.0004
+
+        yield arm
+
+
+@contextmanager
+def a_lock() -> Iterator[Callable[[], Shot]]:
+    """Somebody else holds it."""
+    with tempfile.NamedTemporaryFile() as file:
+
+        def arm() -> Shot:
+            held = os.open(file.name, os.O_RDONLY)
+            fcntl.flock(held, fcntl.LOCK_EX)
+
+            def shot() -> None:
+                with hp.lock(file.name):
+                    pass
+
+            return shot, lambda: os.close(held), 0.0004
+
+        yield arm
+
+
+def a_starter(path: Path) -> Shot:
+    """Its daemon is ready when the starter has had its signal, which is for that one alone (setitimer(2))."""
+
+    def call() -> None:
+        daemon = hp.daemonize()
+        os.close(os.open(path, os.O_RDONLY))
+        daemon.ready()
+
+    return call, lambda: os.open(path, os.O_RDWR), 0.008
+
+
+def an_exec(path: Path) -> Shot:
+    """Of a program whose stdin is a FIFO that nobody writes to yet."""
+    return hp.cmd("true", stdin=path).exec, lambda: os.open(path, os.O_RDWR), 0.001
+
+
 PROCESSES: dict[tuple[str, ...], Callable[[], Scenario]] = {
     ("Runnable.run", "Job.start", "Job.complete", "Process.wait_until"): partial(a_command, cat, "run"),
     ("Runnable.read",): partial(a_command, cat, "read"),
@@ -738,7 +837,20 @@ SOCKETS: dict[tuple[str, ...], Callable[[], Scenario]] = {
     ("DatagramSocket.send",): partial(a_full_queue, lambda peer: peer.send(b"x")),
     ("DatagramSocket.send_many",): partial(a_full_queue, lambda peer: peer.send_many([b"x"] * 2)),
 }
-SHOTS = IN_ALL // (2 * len(PROCESSES) + len(STREAMS) + len(SOCKETS) + len(TERMINALS))
+FINAL: dict[tuple[str, ...], Callable[[Path], Shot]] = {
+    ("daemonize",): a_starter,
+    ("Command.exec",): an_exec,
+}
+SERVICES: dict[tuple[str, ...], Callable[[], Scenario]] = {
+    ("Fifo.reader",): partial(a_fifo, lambda fifo: fifo.reader().close(), os.O_RDWR),
+    ("Fifo.writer",): partial(a_fifo, lambda fifo: fifo.writer().close(), os.O_RDWR),
+    ("Fifo.serve",): partial(a_fifo, lambda fifo: fifo.serve(lambda: "answer", readers=1), os.O_RDONLY | os.O_NONBLOCK),
+    ("Inputs.__next__",): an_input_that_is_a_fifo,
+    ("Inputs.skip",): partial(an_input, lambda lines: lines.skip()),
+    ("Inputs.__exit__",): partial(an_input, leave),
+    ("lock.__enter__",): a_lock,
+}
+SHOTS = IN_ALL // (2 * len(PROCESSES) + len(STREAMS) + len(SOCKETS) + len(TERMINALS) + len(SERVICES))
 
 
 def without_processor() -> float:
@@ -808,3 +920,49 @@ def test_a_signal_during_a_stream(names):
 def test_a_signal_during_a_socket(names):
     """perlipc:S13, gotcha:SIG11, SIG17, SO5"""
     shoot(SOCKETS[names], SHOTS, visible(names))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("names", SERVICES, ids=" ".join)
+def test_a_signal_during_a_service(names):
+    """perlipc:S13, gotcha:SIG17"""
+    shoot(SERVICES[names], SHOTS, visible(names))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("names", FINAL, ids=" ".join)
+def test_a_signal_during_a_call_that_never_returns(names, tmp_path):
+    """perlipc:S13, C7, D3, gotcha:SIG17: each is made in a child, which tells what it saw."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    seen = 0
+    while seen < SHOTS:
+        told, telling = pipe()
+        child = os.fork()
+        if not child:
+            be_shot_at(*FINAL[names](path), telling.fileno())
+        telling.close()
+        with told:
+            late = b"".join(iter(partial(os.read, told.fileno(), 64), b""))
+        assert os.waitpid(child, 0)[1] == 0
+        found = struct.unpack(f"{len(late) // 8}d", late)
+        assert max(found) < LATE
+        seen += len(found)
+
+
+def be_shot_at(call: Callable[[], object], release: Callable[[], object], spread: float, telling: int) -> NoReturn:
+    status = 70
+    try:
+
+        def handler(sig: hp.Signal) -> None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            os.write(telling, struct.pack("d", time.monotonic() - sig.time - (without_processor() - idle)))
+            release()
+
+        hp.SIG["ALRM"] = handler
+        idle = without_processor()
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, spread), 1)
+        call()
+        status = 0
+    finally:
+        os._exit(status)

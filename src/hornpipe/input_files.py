@@ -7,7 +7,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Generic, Self
 
+from hornpipe import wait
 from hornpipe.command import sh
+from hornpipe.deadline import NEVER
 from hornpipe.errors import CommandFailed, SpawnError
 from hornpipe.fd import Descriptor, above_stdio
 from hornpipe.handle import Handle
@@ -67,7 +69,9 @@ class Inputs(Generic[Str]):
             command = sh(name[:-1])
             return (command if self._codec is TEXT else command.as_bytes()).reader()  # type: ignore[return-value]
         # The name is a name: no leading "<", ">" or "|" and no blank means anything.
-        descriptor = Descriptor(above_stdio(os.open(name, os.O_RDONLY | os.O_CLOEXEC)))
+        opened = wait.open_path(name, os.O_RDONLY, 0, NEVER)  # it may be a FIFO that nobody has opened yet
+        assert opened is not None
+        descriptor = Descriptor(above_stdio(opened))
         try:
             os.read(descriptor.fileno(), 0)  # a directory opens, and says only now that it is one
         except OSError:
