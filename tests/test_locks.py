@@ -266,3 +266,19 @@ for _ in range(50):
 def test_a_time_that_is_none_is_refused(path, timeout):
     with pytest.raises(ValueError, match="timeout"):
         hp.lock(path, timeout=timeout)
+
+
+def test_a_program_that_has_waited_for_a_lock_may_execute_another(tmp_path):
+    """gotcha:SIG11: what it was told of signals by is closed by the exec, and is nothing to be killed by."""
+    path = tmp_path / "file"
+    path.touch()
+    with perl_holding(path):
+        child = os.fork()
+        if not child:
+            try:
+                with contextlib.suppress(TimeoutError), hp.lock(path, timeout=0.01):
+                    pass
+                os.execvp("true", ["true"])
+            finally:
+                os._exit(70)
+    assert os.waitpid(child, 0)[1] == 0

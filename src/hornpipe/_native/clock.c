@@ -209,13 +209,28 @@ static void close_arrivals(void) {
     }
 }
 
+/* The end of its writers is told as well, and an exec closes both ends when the signal's handler has gone already: the
+ * new program would be killed by it. What has the higher number is let go first (task_work_run in the kernel, the last
+ * comes first), and who has gone is told nothing. */
+static int read_end_last(int ends[2]) {
+    int higher;
+    if (ends[0] > ends[1])
+        return 0;
+    higher = fcntl(ends[0], F_DUPFD_CLOEXEC, ends[1]);
+    if (higher < 0)
+        return -1;
+    close(ends[0]);
+    ends[0] = higher;
+    return 0;
+}
+
 static int make_arrivals(void) {
     if (arrivals.made)
         return 0;
     if (open_pipe(arrivals.ends) < 0)
         return -1;
     arrivals.made = 1;
-    if (tell_this_thread(arrivals.ends[0]) < 0) {
+    if (read_end_last(arrivals.ends) < 0 || tell_this_thread(arrivals.ends[0]) < 0) {
         int error = errno;
         close_arrivals();
         errno = error;
