@@ -46,7 +46,8 @@ class RecordWriter(Handle[Str]):
                 f"a record of {len(encoded)} bytes is more than the {PIPE_BUF} that stay together in a pipe; "
                 "send it in pieces with a number each, or through a socket"
             )
-        self.flush()
+        if self._pending:
+            self.flush()
         self._send(encoded)
 
 

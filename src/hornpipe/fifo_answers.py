@@ -12,11 +12,12 @@ import contextlib
 import errno
 import os
 import stat
+from collections import deque
 from collections.abc import Callable
 from typing import Generic, Protocol, Self
 
 from hornpipe import wait
-from hornpipe.deadline import after, passed, sooner
+from hornpipe.deadline import NEVER, after, passed, sooner
 from hornpipe.errors import ReaderGone
 from hornpipe.fd import Descriptor, above_stdio, nonblocking
 from hornpipe.handle import Handle
@@ -26,6 +27,10 @@ _LOOK_AGAIN = 0.5
 """Seconds between looks whether the name still is ours, while nobody reads."""
 _LATE = 2.0
 """Seconds for which a used-up FIFO is kept in mind, for a reader that had looked the name up before it went."""
+_LOOK_FOR_LATE = 0.05
+"""Seconds between looks for such readers."""
+_MOST_LATE = 256
+"""How many of them: when readers come by the thousand, a late one is late by less."""
 _READY = 16
 """Fresh FIFOs that lie ready."""
 
@@ -54,7 +59,8 @@ class Answers(Generic[Str]):
         self._codec = codec
         self._replace = replace
         self._taken: list[Descriptor] = []
-        self._used: list[tuple[Descriptor, int]] = []
+        self._used: deque[tuple[Descriptor, int]] = deque()
+        self._look_at_used = NEVER
         self._ready: list[tuple[bytes, Descriptor]] = []
         self._number = 0
         # Beside it, since rename stays within a file system; a folder, to be one name and nobody else's.
@@ -96,8 +102,9 @@ class Answers(Generic[Str]):
         self._take_in_all(most)
         while not self._taken:
             self._get_ready()
-            self._let_late_ones_go()
-            limit = sooner(deadline, after(_LOOK_AGAIN / 10 if self._used else _LOOK_AGAIN))
+            if passed(self._look_at_used):
+                self._let_late_ones_go()
+            limit = sooner(deadline, after(_LOOK_FOR_LATE if self._used else _LOOK_AGAIN))
             try:
                 opened = wait.open_renewed(self._fifo.path, self._ready[-1][0], limit)
             except FileNotFoundError:
@@ -131,6 +138,10 @@ class Answers(Generic[Str]):
             self._not_a_fifo(OSError(errno.EEXIST, ""))
             return
         held = Descriptor(above_stdio(os.open(f"/proc/self/fd/{sink.fileno()}", os.O_PATH | os.O_CLOEXEC)))
+        if not self._used:
+            self._look_at_used = after(_LOOK_FOR_LATE)
+        elif len(self._used) == _MOST_LATE:
+            self._forget_first()
         self._used.append((held, after(_LATE)))
         self._taken.append(sink)
 
@@ -156,11 +167,16 @@ class Answers(Generic[Str]):
             self._ready.append((fresh, named(fresh)))
 
     def _let_late_ones_go(self) -> None:
-        for each in list(self._used):
-            _let_go(each[0])
-            if passed(each[1]):
-                self._used.remove(each)
-                each[0].close()
+        for used, _until in self._used:
+            _let_go(used)
+        while self._used and passed(self._used[0][1]):
+            self._forget_first()
+        self._look_at_used = after(_LOOK_FOR_LATE) if self._used else NEVER
+
+    def _forget_first(self) -> None:
+        used, _until = self._used.popleft()
+        _let_go(used)
+        used.close()
 
     def give(self, make: Callable[[], Str], deadline: int) -> int:
         """Answer all that were taken in; how many."""

@@ -262,6 +262,10 @@ class Handle(Generic[Str]):
                 return self._codec.decode(line)
             self._check_begun(len(self._buffer))
             self._fill()
+            if wanted < 0:
+                whole = self._buffer.next_line()
+                if whole is not None:
+                    return cast(Str, whole)
 
     def _decoded_line(self, size: int) -> Str:
         # After read(n), with a size, or where newlines are not single bytes: the border lies between characters.
