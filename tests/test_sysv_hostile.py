@@ -317,3 +317,49 @@ class TestSomebodyElse:
         with SemaphoreSet.create([2, 0], KEY, mode=0o622) as ours:
             self.as_nobody(operate)
             assert ours.values == [0, 2]
+
+
+class TestFloats:
+    """1.5 is no count, no type and no size: it is refused, and not cut to 1 in silence."""
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            lambda shm, sems, queue: queue.send(b"x", type=1.5),
+            lambda shm, sems, queue: queue.receive(1.5, timeout=0),
+            lambda shm, sems, queue: queue.receive(except_type=1.5, timeout=0),
+            lambda shm, sems, queue: queue.receive(max_size=1.5, timeout=0),
+            lambda shm, sems, queue: queue.peek(0.5),
+            lambda shm, sems, queue: queue.set_max_bytes(1.5),
+            lambda shm, sems, queue: queue.chown(1.5),
+            lambda shm, sems, queue: queue.chmod(384.0),
+            lambda shm, sems, queue: queue.from_id(queue.id + 0.5),
+            lambda shm, sems, queue: sems.from_id(sems.id + 0.5),
+            lambda shm, sems, queue: sems[1].acquire(1.5),
+            lambda shm, sems, queue: sems[1].release(1.5),
+            lambda shm, sems, queue: sems.op([(1, 1), (1, 1.5)]),
+            lambda shm, sems, queue: sems.op([(1, 1, 0.5)]),
+            lambda shm, sems, queue: setattr(sems, "values", [0, 1.5]),
+            lambda shm, sems, queue: setattr(sems[1], "value", 1.5),
+            lambda shm, sems, queue: SemaphoreSet.create([1, 1.5]),
+            lambda shm, sems, queue: shm.read(0.5, 2),
+            lambda shm, sems, queue: shm.write(b"x", 0, 1.5),
+            lambda shm, sems, queue: shm.from_id(shm.id + 0.5),
+            lambda shm, sems, queue: SharedMemory.create(1.5),
+            lambda shm, sems, queue: SharedMemory.create(1, address=4096.0),
+            lambda shm, sems, queue: SharedMemory.open_or_create(KEY, 1.5),
+        ],
+    )
+    def test_they_are_refused_before_anything_happens(self, wrong):
+        with SharedMemory.create(10) as shm, SemaphoreSet.create([1, 2]) as sems, MessageQueue.create() as queue:
+            queue.send(b"kept")
+            with pytest.raises(TypeError):
+                wrong(shm, sems, queue)
+            assert (shm.read(), sems.values, queue.stat().messages) == (bytes(10), [1, 2], 1)
+
+    def test_a_place_without_a_message_is_said_once(self):
+        with (
+            MessageQueue.create() as queue,
+            pytest.raises(IndexError, match=r"^no message 3: message queue \d+ has 0 m"),
+        ):
+            queue.peek(3)

@@ -148,6 +148,13 @@ def shared() -> None:
         assert_type(error.value, int | None)
     except hp.sysv.ObjectRemoved as error:
         assert_type(error.id, int)
+    entries: list[hp.sysv.Listed] = [*hp.sysv.segments(), *hp.sysv.semaphore_sets(), *hp.sysv.queues()]
+    for entry in entries:
+        if entry.owner.uid == 1000 and (since := hp.sysv.orphaned_since(entry)) is not None:
+            assert_type(since, int)
+            hp.sysv.remove(entry)
+    assert_type(hp.sysv.queues()[0].owner.key, int)
+    assert_type(hp.sysv.limits().MSGMAX, int | None)
 
 
 # --- statuses and errors ---

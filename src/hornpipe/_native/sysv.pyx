@@ -3,7 +3,8 @@
 Every call that may wait is first tried without (IPC_NOWAIT, the GIL kept, as a try is shorter than giving it
 away), and then goes through ``timed_call``. What is an error, and what it is called, is for the classes that
 are made from these: they have ``_failed(errno, doing)`` and ``_expired(timeout, doing)``, which give the
-exception, and ``_deadline(timeout)``.
+exception, and ``_deadline(timeout)``. A caller's numbers are taken as ``Py_ssize_t``, which refuses a float; as
+``int`` and ``long`` it would be cut.
 """
 from cython cimport auto_pickle, final, freelist
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -197,7 +198,7 @@ cdef void change(ipc_perm *perm, long uid, long gid, int mode) noexcept:
         perm.mode = mode
 
 
-def get_segment(int key, size_t size, int flags):
+def get_segment(int key, Py_ssize_t size, int flags):
     """shmget(2)."""
     return check(shmget(key, size, flags))
 
@@ -220,7 +221,7 @@ def segment_facts(int id):
                                      facts.shm_atime, facts.shm_dtime, facts.shm_ctime)
 
 
-def change_segment(int id, long uid, long gid, int mode):
+def change_segment(int id, Py_ssize_t uid, Py_ssize_t gid, int mode):
     """shmctl(2), IPC_SET; -1 leaves a value as it is. All are written back: they are read first."""
     cdef shmid_ds facts
     check(shmctl(id, IPC_STAT, &facts))
@@ -247,7 +248,7 @@ def set_facts(int id):
     return common(&facts.sem_perm), (facts.sem_nsems, facts.sem_otime, facts.sem_ctime)
 
 
-def change_set(int id, long uid, long gid, int mode):
+def change_set(int id, Py_ssize_t uid, Py_ssize_t gid, int mode):
     """semctl(2), IPC_SET."""
     cdef semid_ds facts
     cdef semaphore_argument argument
@@ -273,7 +274,7 @@ def queue_facts(int id):
                                      facts.msg_lrpid, facts.msg_stime, facts.msg_rtime, facts.msg_ctime)
 
 
-def change_queue(int id, long uid, long gid, int mode, long limit):
+def change_queue(int id, Py_ssize_t uid, Py_ssize_t gid, int mode, Py_ssize_t limit):
     """msgctl(2), IPC_SET."""
     cdef msqid_ds facts
     check(msgctl(id, IPC_STAT, &facts))
@@ -317,7 +318,7 @@ cdef class Segment(Identified):
     cdef readonly bint read_only
     cdef Py_ssize_t views
 
-    def _attach(self, int id, int key, bint created, Py_ssize_t size, bint read_only, size_t address):
+    def _attach(self, int id, int key, bint created, Py_ssize_t size, bint read_only, Py_ssize_t address):
         cdef void *at = shmat(id, <void *>address, SHM_RDONLY if read_only else 0)
         if at == <void *>-1:
             PyErr_SetFromErrno(OSError)
@@ -434,7 +435,7 @@ cdef class Semaphores(Identified):
             raise IndexError(f"semaphore {index} of a set of {self.count}")
         return index
 
-    cdef int fill(self, sembuf *one, Py_ssize_t index, long delta, int flags) except -1:
+    cdef int fill(self, sembuf *one, Py_ssize_t index, Py_ssize_t delta, int flags) except -1:
         one.sem_num = <unsigned short>self.place(index)
         cdef int owed = self.debts.owed[index]
         if not -MOST <= delta <= MOST:
@@ -499,7 +500,7 @@ cdef class Semaphores(Identified):
                     more = 0
                 else:
                     index, delta, more = each
-                self.fill(list + i, index, delta, flags | <int>more)
+                self.fill(list + i, index, delta, flags | <int><Py_ssize_t>more)
                 i += 1
             if i == 0:
                 raise ValueError("no operation was given")
@@ -536,7 +537,7 @@ cdef class Semaphores(Identified):
             for value in wanted:
                 if not 0 <= value <= MOST:
                     raise self._too_high(value)
-                values[i] = value
+                values[i] = <unsigned short><Py_ssize_t>value
                 i += 1
             argument.values = values
             check(set_control(self.id, 0, SETALL, argument))
@@ -553,7 +554,7 @@ cdef class Semaphores(Identified):
         """semctl(2), GETVAL."""
         return self.ask(index, GETVAL)
 
-    def _set_value(self, Py_ssize_t index, long value):
+    def _set_value(self, Py_ssize_t index, Py_ssize_t value):
         """semctl(2), SETVAL; it takes back every undo of that semaphore."""
         cdef semaphore_argument argument
         if not 0 <= value <= MOST:
@@ -600,13 +601,13 @@ cdef class OneSemaphore:
         set.fill(one, self.index, delta, flags)
         return set.perform(one, 1, timeout, tried, doing)
 
-    def acquire(self, long count=1, timeout=None, bint undo=False):
+    def acquire(self, Py_ssize_t count=1, timeout=None, bint undo=False):
         """Take ``count`` as soon as there are that many."""
         if count < 1:
             raise ValueError(f"count must be at least 1, not {count}")
         self.move(-count, timeout, c_undo if undo else 0, "acquire")
 
-    def release(self, long count=1, bint undo=False):
+    def release(self, Py_ssize_t count=1, bint undo=False):
         """Give ``count`` back. What was taken with ``undo`` is given back with it, and the other way round."""
         if count < 1:
             raise ValueError(f"count must be at least 1, not {count}")
@@ -669,7 +670,7 @@ cdef class Queue(Identified):
     def _use(self, int id, int key, bint created):
         self.id, self.key, self.created, self.room = id, key, created, ROOM
 
-    def send(self, data, long type=1, timeout=None):
+    def send(self, data, Py_ssize_t type=1, timeout=None):
         """Put ``data`` into the queue, waiting while it is full."""
         cdef Py_buffer given
         cdef mail sent
@@ -713,8 +714,11 @@ cdef class Queue(Identified):
             PyBuffer_Release(&given)
 
     @final
-    cdef Message take(self, long type, int flags, size_t most, bint whole, timeout):
-        """``most`` bytes of a message; with ``whole`` all of it, however many. None if there is none at once."""
+    cdef Message take(self, long type, int flags, size_t most, bint whole, timeout, bint tried=False):
+        """``most`` bytes of a message; with ``whole`` all of it, however many. None if there is none at once.
+
+        ``tried``: there is none at once.
+        """
         cdef mail wanted
         cdef text space
         cdef text *letter
@@ -728,8 +732,11 @@ cdef class Queue(Identified):
             if letter == NULL:
                 raise MemoryError()
             try:
-                result = c_msgrcv(self.id, letter, most, type, flags | c_nowait)
-                if result < 0 and errno == ENOMSG and not flags & MSG_COPY:
+                result = -1
+                if not tried:
+                    result = c_msgrcv(self.id, letter, most, type, flags | c_nowait)
+                if tried or result < 0 and errno == ENOMSG and not flags & MSG_COPY:
+                    tried = False
                     wanted.id, wanted.letter, wanted.size, wanted.type, wanted.flags = self.id, letter, most, type, flags
                     if deadline == UNKNOWN and timeout != 0:
                         deadline = -1 if timeout is None else self._deadline(timeout)
@@ -751,7 +758,7 @@ cdef class Queue(Identified):
             # Longer than any so far. It has stayed where it was.
             self.room = max(2 * self.room, <size_t>self._largest())
 
-    def receive(self, long type=0, timeout=None, except_type=None, max_size=None, bint truncate=False):
+    def receive(self, Py_ssize_t type=0, timeout=None, except_type=None, max_size=None, bint truncate=False):
         """Take a message out of the queue, waiting while there is none."""
         cdef Message message
         cdef text space
@@ -763,6 +770,8 @@ cdef class Queue(Identified):
             result = c_msgrcv(self.id, &space, sizeof(space.bytes), type, c_nowait)
             if result >= 0:
                 return opened(&space, result)
+            if errno == ENOMSG:
+                return self.take(type, 0, 0, True, None, True)
         if timeout is not None and not (isinstance(timeout, float) and <double>timeout >= 0):
             self._deadline(timeout)
         if except_type is not None:
@@ -790,6 +799,6 @@ cdef class Queue(Identified):
         """How much it holds has been changed."""
         self.holds = 0
 
-    def _peek(self, long index):
+    def _peek(self, Py_ssize_t index):
         """msgrcv(2) with MSG_COPY: the message at that place, which stays; None if there are not so many."""
         return self.take(index, MSG_COPY, 0, True, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from operator import index
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 from hornpipe._native import sysv as _sysv
@@ -130,14 +131,14 @@ def _check_owner(number: int | None, what: str) -> int:
     if number is None:
         return -1
     # The kernel would take the lower 32 bits; all of them set is nobody.
-    if not 0 <= number < 0xFFFF_FFFF:
+    if not 0 <= index(number) < 0xFFFF_FFFF:
         raise ValueError(f"{what} must be from 0 to 4294967294, not {number}")
     return number
 
 
 def check_mode(mode: int) -> int:
     """Refuse what is no set of permission bits."""
-    if not 0 <= mode <= 0o777:
+    if not 0 <= index(mode) <= 0o777:
         raise ValueError(f"mode must be from 0 to 0o777, not {mode:#o}")
     return mode
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from operator import index
 from typing import NamedTuple, Self
 
 from hornpipe._native import sysv as _sysv
@@ -68,7 +69,7 @@ class MessageQueue(_sysv.Queue, Lasting):
     def from_id(cls, id: int) -> Self:
         """The queue that has this id, as another process may have told it."""
         try:
-            (key, *_), _facts = _sysv.queue_facts(id)
+            (key, *_), _facts = _sysv.queue_facts(index(id))
         except OSError as error:
             row = row_of("msg", id) if isinstance(error, PermissionError) else None
             if row is None:
@@ -92,7 +93,7 @@ class MessageQueue(_sysv.Queue, Lasting):
             raise IndexError(f"index must be 0 or more, not {index}")
         found = self._peek(index)
         if found is None:
-            raise IndexError(f"{self._state()} has no message {index}")
+            raise IndexError(f"no message {index}: {self._state()}")
         return found
 
     def stat(self) -> QueueStat:

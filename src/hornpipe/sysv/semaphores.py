@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Iterator, Sequence
+from operator import index
 from typing import NamedTuple, Self
 
 from hornpipe import wait
@@ -103,7 +104,7 @@ class SemaphoreSet(_sysv.Semaphores, Lasting):
         if not count:
             raise ValueError("a set has at least one semaphore")
         for value in initial:
-            if not 0 <= value <= SEMVMX:
+            if not 0 <= index(value) <= SEMVMX:
                 raise reached(errno.ERANGE, "SEMVMX", f"a semaphore's value is from 0 on, and {value} is not up to")
         most = limit("SEMMSL")
         if most is not None and count > most:
@@ -159,7 +160,7 @@ class SemaphoreSet(_sysv.Semaphores, Lasting):
     @classmethod
     def from_id(cls, id: int) -> Self:
         """The set that has this id, as another process may have told it."""
-        return cls._found(id, "from_id")
+        return cls._found(index(id), "from_id")
 
     @classmethod
     def _found(cls, id: int, doing: str, key: int = 0) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from operator import index
 from typing import Any, NamedTuple, Self, TypeVar
 
 from hornpipe._native import sysv as _sysv
@@ -75,6 +76,7 @@ class SharedMemory(_sysv.Segment, Lasting):
         by its id. ``huge_pages``: true, or the size of a page in bytes, as the system must have set aside.
         ``address``: attach it there, a multiple of the page size.
         """
+        size, address = index(size), index(address)
         if size < 1:
             raise ValueError(f"a segment has at least 1 byte, not {size}")
         most = limit("SHMMAX")
@@ -114,6 +116,7 @@ class SharedMemory(_sysv.Segment, Lasting):
 
         ``ValueError`` when the one that is there is smaller than ``size``.
         """
+        size = index(size)
         return find_or_make(lambda: cls._large_enough(key, size), lambda: cls.create(size, key, mode=mode))
 
     @classmethod
@@ -128,7 +131,7 @@ class SharedMemory(_sysv.Segment, Lasting):
     def from_id(cls, id: int, *, read_only: bool = False, address: int = 0) -> Self:
         """Attach the segment that has this id, as another process may have told it."""
         try:
-            (key, *_), _facts = _sysv.segment_facts(id)
+            (key, *_), _facts = _sysv.segment_facts(index(id))
         except OSError as error:
             raise failure("shm", error.errno or 0, "from_id", id=id) from None
         return cls._made(key, id, created=False, read_only=read_only, address=address)
