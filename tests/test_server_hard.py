@@ -52,9 +52,9 @@ def family(pid: int) -> list[int]:
 
 
 def memory(pid: int) -> int:
-    """Its own, which nobody shares (unique set size)."""
+    """What it has in memory. Not its private part: that grows whenever the process it was forked from writes to a page."""
     with open(f"/proc/{pid}/smaps_rollup") as file:
-        return sum(int(line.split()[1]) * 1024 for line in file if line.startswith(("Private_Dirty", "Private_Clean")))
+        return sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Rss:"))
 
 
 def descriptors(pid: int) -> int:
