@@ -52,7 +52,7 @@ def family(pid: int) -> list[int]:
 
 
 def memory(pid: int) -> int:
-    """What it has in memory. Not its private part: that grows whenever the process it was forked from writes to a page."""
+    """What it has in memory. Not its private part, which grows when the process it was forked from writes to a page."""
     with open(f"/proc/{pid}/smaps_rollup") as file:
         return sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Rss:"))
 

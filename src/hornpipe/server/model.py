@@ -78,8 +78,8 @@ class Model(ABC):
     def prepare_to_fork(self) -> None:
         """So that children copy little of what they share with us."""
         self._warm_up()
-        # Else each child's collector would look at all of it, and so copy it. What is garbage already is frozen as well:
-        # to collect it first takes 0.1 s in a large process, in which no signal would be handled.
+        # Else each child's collector would look at all of it, and so copy it. What is garbage already is frozen as
+        # well: to collect it first takes 0.1 s in a large process, in which no signal would be handled.
         gc.freeze()
         self._frozen = True
         _brood.tidy()
