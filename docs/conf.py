@@ -9,6 +9,8 @@ release = version = installed("hornpipe")
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_heading_anchors = 3
 nitpicky = False
+# Two facts of System V objects are called "bytes", and so is the type: which one an annotation means is no question.
+suppress_warnings = ["ref.python"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
