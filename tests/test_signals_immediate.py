@@ -12,6 +12,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -46,10 +47,18 @@ def ended(child: hp.Reader[str]) -> hp.ExitStatus:
     return child.status
 
 
+def ticks(pid: int) -> int:
+    """Time of the processor that it has used (proc(5), utime)."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
+
+
 class TestWhileTheInterpreterIsStuck:
     def test_a_handler_in_python_does_not_come_through(self):
         """gotcha:SIG1: what these actions are for."""
         with program("hp.SIG['TERM'] = lambda sig: os._exit(1); stuck()") as child:
+            # It has said that it is ready just before the long call: some time of the processor later it is inside.
+            begun = ticks(child.pid)
+            wait_until(lambda: ticks(child.pid) >= begun + 3)
             hp.kill("TERM", child.pid)
             wait_until(lambda: not pending(child.pid, signal.SIGTERM))  # it has been taken down
             assert child.status is None
