@@ -256,6 +256,21 @@ def test_the_head_or_the_tail_is_kept_within_the_limit() -> None:
         hp.cmd("seq", "9", buffer_limit=4).read()
 
 
+_ENDLESS: list[hp.Command[str] | hp.Pipeline[str]] = [
+    hp.cmd("yes", buffer_limit=3),
+    hp.cmd("true") | hp.cmd("yes", buffer_limit=3),
+    hp.fn(lambda: print("y\n" * MIB)).with_options(buffer_limit=3),
+]
+
+
+@pytest.mark.parametrize("command", _ENDLESS)
+def test_an_endless_output_is_not_waited_for(command: hp.Command[str] | hp.Pipeline[str]) -> None:
+    """gotcha:C4: what was asked for cannot be had any more once the limit is exceeded."""
+    with pytest.raises(hp.LimitExceeded, match="more than buffer_limit=3") as caught:
+        command.read()
+    assert (caught.value.data, caught.value.limit) == ("y\ny", 3)
+
+
 def test_a_flood_beyond_the_limit_is_dropped() -> None:
     """gotcha:C4"""
     got = hp.cmd(*stubborn.floods("both", 4 * MIB), buffer_limit=hp.Tail(1000), timeout=30).capture()

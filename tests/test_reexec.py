@@ -33,7 +33,8 @@ import hornpipe as hp
 
 def status(name):
     with open("/proc/self/status") as file:
-        return next(int(line.split()[1], 16) for line in file if line.startswith(name))
+        signals = next(int(line.split()[1], 16) for line in file if line.startswith(name))
+    return signals & ~(1 << signal.SIGRTMAX - 1)  # hornpipe opens it at the first wait that needs it
 
 def say(**facts):
     os.write(1, json.dumps(facts).encode() + b"\n")

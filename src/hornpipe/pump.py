@@ -62,6 +62,25 @@ class Keeper:
         return len(data)
 
 
+class StrictKeeper(Keeper):
+    """A keeper that fails as soon as more than its limit has come: there may be no end to it."""
+
+    __slots__ = ("_exceeded",)
+
+    def __init__(self, limit: int, exceeded: Callable[[Kept], Exception]) -> None:
+        super().__init__(limit)
+        self._exceeded = exceeded
+
+    def fill(self, fd: int, size: int) -> int:
+        """Read into what is kept."""
+        before = self.kept.truncated
+        got = super().fill(fd, size)
+        # Once: whoever then ends the child goes on reading, for what it says when it is told to end.
+        if self.kept.truncated and not before:
+            raise self._exceeded(self.kept)
+        return got
+
+
 class Tee:
     """A sink that passes everything on to a descriptor and keeps the end."""
 

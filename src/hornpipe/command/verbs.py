@@ -13,9 +13,9 @@ from hornpipe.command.streams import Lines, Reader, Writer
 from hornpipe.errors import LimitExceeded
 from hornpipe.fd import Descriptor, flush_printed
 from hornpipe.job import Job, Stage, Terms
-from hornpipe.lines import Codec, Str
+from hornpipe.lines import Codec, Kept, Str, Tail
 from hornpipe.process import Detached
-from hornpipe.pump import Keeper
+from hornpipe.pump import Keeper, StrictKeeper
 from hornpipe.status import ExitStatus
 
 Other = TypeVar("Other", bound="str | bytes")
@@ -130,7 +130,8 @@ class Runnable(Generic[Str]):
         r"""Run it and return all of its stdout: Perl's backticks (perlipc:O7).
 
         Its stdin is empty unless ``input`` or ``stdin`` says otherwise. More output than
-        ``buffer_limit`` raises ``LimitExceeded`` (a ``BufferError``).
+        ``buffer_limit`` raises ``LimitExceeded`` (a ``BufferError``), at once unless its ``Tail`` was
+        asked for.
 
         >>> import hornpipe as hp
         >>> hp.cmd("echo", "$HOME;  two").read()
@@ -142,16 +143,21 @@ class Runnable(Generic[Str]):
         limit = self._last_options().get("buffer_limit")
         job = self._job()
         job.start(stdin="null", stdout="pipe")
-        sink = Keeper(None if limit is None else type(limit)(limit))
+
+        def exceeded(kept: Kept) -> LimitExceeded:
+            return LimitExceeded(
+                f"{str(self)!r} wrote {kept.seen} bytes, more than buffer_limit={limit}",
+                limit=limit or 0,
+                data=self._codec.decode(kept.peek()),
+            )
+
+        # The end of an output is to be had only at its end; for the rest an endless one is not waited for.
+        sink = Keeper(limit) if limit is None or isinstance(limit, Tail) else StrictKeeper(limit, exceeded)
         job.keep_stdout(sink)
         job.read_so_far = sink.kept.peek
         job.complete()
         if sink.kept.truncated:
-            raise LimitExceeded(
-                f"{str(self)!r} wrote {sink.kept.seen} bytes, more than buffer_limit={limit}",
-                limit=limit or 0,
-                data=self._codec.decode(sink.kept.finish()),
-            )
+            raise exceeded(sink.kept)
         return self._codec.decode(sink.kept.finish())
 
     def capture(self) -> Captured[Str]:
