@@ -369,3 +369,15 @@ def test_a_perl_parent_converses_with_a_child_of_ours(parent: str) -> None:
     """perlipc:B5: the child's stdin and stdout are what Perl made by hand."""
     told = hp.cmd("perl", "-MIO::Handle", "-we", parent, *OUR_PROGRAM, timeout=20).capture()
     assert (told.stdout, told.stderr) == (SAID + "status 5\n", "a complaint\n")
+
+
+def test_what_was_said_on_stderr_can_be_had_at_any_time() -> None:
+    with hp.sh("while read line; do echo no $line >&2; echo yes; done").duplex(stderr=True) as talk:
+        assert talk.ask("coffee") == "yes"
+        assert talk.read_errors() == "no coffee\n"
+        assert talk.read_errors() == ""
+
+
+def test_a_handle_has_no_position() -> None:
+    with hp.cmd("cat").duplex() as talk:
+        assert not talk.seekable()

@@ -333,6 +333,16 @@ def test_a_time_out_says_what_was_seen_and_what_was_wanted():
         assert child.expect_exact("denied", timeout=0) == 0
 
 
+def test_an_error_can_say_where_in_the_caller_s_code_it_was_raised():
+    with sh("read x") as child:
+        try:
+            child.expect("never", timeout=0)
+        except pexpect.TIMEOUT as error:
+            trace = error.get_trace()
+    assert 'child.expect("never", timeout=0)' in trace
+    assert "spawnbase" not in trace
+
+
 def test_output_without_end_is_no_excuse_for_missing_the_deadline():
     with pexpect.spawn("yes", timeout=0.3) as child:
         began = time.monotonic()

@@ -142,6 +142,11 @@ def test_a_nul_in_a_value_is_refused_without_showing_the_value(value: Any) -> No
         ({"limits": {"NOFILE": "3"}}, TypeError, "NOFILE"),
         ({"limits": {"NOFILE": (5, 3)}}, ValueError, "above the hard limit"),
         ({"limits": {"NOFILE": -5}}, ValueError, "NOFILE"),
+        ({"limits": 64}, TypeError, "limits must be a mapping, such as"),
+        ({"check": 0}, TypeError, "check must be True or False, not 0"),
+        ({"contain": "cgroup"}, TypeError, "contain must be True or False"),
+        ({"pty": 1}, TypeError, "pty must be True or False"),
+        ({"new_session": "yes"}, TypeError, "new_session must be True or False"),
         ({"stdin": "file"}, TypeError, "a file is given as a Path"),
         ({"stdin": hp.STDOUT}, ValueError, "only stderr"),
         ({"stdout": hp.TAIL}, ValueError, "only stderr"),
@@ -170,3 +175,17 @@ def test_what_cannot_be_meant_is_refused_when_the_command_is_made(
 ) -> None:
     with pytest.raises(kind, match=words):
         hp.cmd("true", **options)
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        lambda command: command.exec(),
+        lambda command: command.background(),
+        lambda command: hp.Server("tcp://127.0.0.1:0", command),
+    ],
+    ids=["exec", "background", "a server"],
+)
+def test_a_tail_is_refused_where_nobody_stays_to_read_it(begin: Any) -> None:
+    with pytest.raises(ValueError, match="has nobody to read stderr=TAIL"):
+        begin(hp.cmd("true", stderr=hp.TAIL))

@@ -1,17 +1,25 @@
-"""Every way Unix processes talk to each other, behind one small, safe and fast library.
+r"""Every way Unix processes talk to each other, behind one small, safe and fast library.
 
-The rooms, each of which imports only from those above it:
+    >>> import hornpipe as hp
+    >>> hp.cmd("sort", input="b\na\n").read()
+    'a\nb\n'
 
-    _native                                  system calls that Python lacks
-    names  status  errors  deadline  lines   data and pure logic
-    wait                                     the one place that blocks
-    fd  signals  handle  pump                         descriptors, file objects, bytes on the move
-    reaper  process  spawn                   children: who owns them, how they start
-    contain  pty                             their bounds, their terminals
-    job  command                             one to n processes; the verbs
-    expect                                   programs that insist on a terminal, in pexpect's words
-    address  resolve  sockets                where sockets are; streams and datagrams
-    sysv                                     System V's shared memory, semaphores and queues
+===========================  ==================================================================
+programs                     ``cmd`` ``sh`` ``fn``, joined by ``|``; their verbs: ``run`` ``read``
+                             ``capture`` ``call`` ``lines`` ``reader`` ``writer`` ``duplex`` ``start``
+signals                      ``SIG`` ``watch`` ``kill`` ``alive`` ``alarm``, and ``hornpipe.signals``
+files                        ``Fifo`` ``lock`` ``inputs``
+sockets                      ``connect`` ``listen`` ``socket_pair`` ``open_datagram`` ``relay``
+servers                      ``serve`` ``Server``
+daemons                      ``daemonize`` ``restart_on_hup`` ``on_hup``
+terminals, in pexpect's way  ``hornpipe.expect``
+System V                     ``hornpipe.sysv``
+tests                        ``hornpipe.testing``
+===========================  ==================================================================
+
+Errors are built-in exceptions that carry facts: ``CommandFailed``, ``CommandTimeout``, ``SpawnError`` ...
+Times are seconds, sizes bytes. Each name is loaded with its room when it is first used, so that the
+import costs nothing; the rooms and their order are in docs/architecture.md.
 """
 
 from hornpipe import image as _image  # noqa: F401 (how we were started is read before the program changes it)
@@ -179,7 +187,6 @@ _ROOMS = {
     ),
     "daemon": ("Daemon", "daemonize"),
     "errors": (
-        "SignalWarning",
         "CommandFailed",
         "CommandTimeout",
         "ForkWarning",
@@ -187,29 +194,18 @@ _ROOMS = {
         "NoAnswer",
         "ReaderGone",
         "RemoteError",
+        "SignalWarning",
         "SpawnError",
     ),
     "fifo": ("Fifo", "is_fifo"),
     "handle": ("Handle",),
     "image": ("kept_descriptors",),
     "input_files": ("Inputs", "inputs"),
-    "job": (
-        "CLOSED",
-        "NULL",
-        "STDOUT",
-        "TAIL",
-        "Job",
-    ),
-    "lines": (
-        "Head",
-        "Tail",
-    ),
+    "job": ("CLOSED", "NULL", "STDOUT", "TAIL", "Job"),
+    "lines": ("Head", "Tail"),
     "locks": ("lock",),
     "pidfile": ("AlreadyRunning",),
-    "process": (
-        "Detached",
-        "Process",
-    ),
+    "process": ("Detached", "Process"),
     "reexec": ("on_hup", "restart_on_hup"),
     "relays": ("Relayed", "relay"),
     "resolve": ("host_name",),

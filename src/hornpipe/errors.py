@@ -31,7 +31,21 @@ class _Facts(Exception):
         return _rebuild, (type(self), self.args, self.__dict__.copy())
 
 
-class SpawnError(_Facts, OSError):
+class _Said(_Facts, OSError):
+    """An error of the system whose text is a whole sentence, in place of ``[Errno 2] ...``."""
+
+    message: str
+    """The sentence."""
+
+    def __init__(self, error: int, message: str) -> None:
+        super().__init__(error, message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class SpawnError(_Said):
     """A program could not be started; raised where it was to be started, with nothing left behind.
 
     It is also the built-in class of its ``errno``: ``FileNotFoundError``, ``PermissionError``,
@@ -48,12 +62,8 @@ class SpawnError(_Facts, OSError):
     ) -> None:
         super().__init__(error, message)
         self.filename = filename
-        self.message = message
         self.stage = stage
         self.argv = argv
-
-    def __str__(self) -> str:
-        return self.message
 
 
 class _NotFound(SpawnError, FileNotFoundError):
@@ -177,7 +187,7 @@ class CommandTimeout(_Facts, TimeoutError):
         return str(self.args[0]) + indented("read so far", self.stdout) + indented("stderr", self.stderr)
 
 
-class ReaderGone(_Facts, BrokenPipeError):
+class ReaderGone(_Said, BrokenPipeError):
     """Nobody reads what we write any more."""
 
     taken: int
@@ -187,12 +197,8 @@ class ReaderGone(_Facts, BrokenPipeError):
 
     def __init__(self, message: str, *, taken: int, status: ExitStatus | None = None) -> None:
         super().__init__(errno.EPIPE, message)
-        self.message = message
         self.taken = taken
         self.status = status
-
-    def __str__(self) -> str:
-        return self.message
 
 
 class NoAnswer(_Facts, EOFError):
@@ -248,7 +254,7 @@ class RemoteError(_Facts):
         return f"{self.type_name}: {self.text}\n\nin the child:\n{self.traceback.rstrip()}"
 
 
-class ObjectRemoved(_Facts, FileNotFoundError):
+class ObjectRemoved(_Said, FileNotFoundError):
     """A System V object that was in use has been removed by somebody (EIDRM, or EINVAL for its old id)."""
 
     id: int
@@ -256,14 +262,10 @@ class ObjectRemoved(_Facts, FileNotFoundError):
 
     def __init__(self, message: str, *, id: int) -> None:  # noqa: A002 (its own word)
         super().__init__(errno.EIDRM, message)
-        self.message = message
         self.id = id
 
-    def __str__(self) -> str:
-        return self.message
 
-
-class SystemLimit(_Facts, OSError):
+class SystemLimit(_Said):
     """A limit of the system on System V objects was met.
 
     It is also the built-in class for what was asked: ``ValueError`` for something too large, ``OverflowError``
@@ -279,13 +281,9 @@ class SystemLimit(_Facts, OSError):
 
     def __init__(self, error: int, message: str, *, name: str, value: int | None, knob: str) -> None:
         super().__init__(error, message)
-        self.message = message
         self.name = name
         self.value = value
         self.knob = knob
-
-    def __str__(self) -> str:
-        return self.message
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _system_limit, (self.errno, self.message, self.name, self.value, self.knob)

@@ -61,6 +61,11 @@ class Stage:
         self.input = fed
         self.pty = terminal
 
+    def refuse_tail(self, who: str) -> None:
+        """``ValueError`` for ``stderr=TAIL`` where nobody stays to read it and to pass it on."""
+        if self.redirections[2] is TAIL:
+            raise ValueError(f"{who} has nobody to read stderr=TAIL; name a file, or STDOUT")
+
 
 WHOLE = frozenset(("timeout", "grace", "ok_codes", "check", "contain"))
 """The options that belong to a job as a whole, and not to its stages."""

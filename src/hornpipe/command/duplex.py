@@ -7,10 +7,10 @@ from typing import Any, Literal, cast
 
 from hornpipe import pty, wait
 from hornpipe._native.buffers import ReadBuffer
-from hornpipe.command.streams import OfJob
+from hornpipe.command.streams import CommandHandle
 from hornpipe.deadline import after, sooner
 from hornpipe.errors import CommandTimeout, LimitExceeded, NoAnswer, ReaderGone
-from hornpipe.fd import Descriptor, nonblocking
+from hornpipe.fd import Descriptor
 from hornpipe.handle import Handle
 from hornpipe.job import Job
 from hornpipe.lines import Codec, Str
@@ -19,10 +19,9 @@ DEFAULT_LIMIT = 64 << 20
 """Bytes of unread output that sending may pile up."""
 
 _READ = 64 * 1024
-_SHOWN = 4096
 
 
-class Duplex(Handle[Str], OfJob):
+class Duplex(CommandHandle[Str]):
     """A conversation with a command: its input, its output and, if wanted, its stderr.
 
     Whatever is sent, its output is read meanwhile, so neither side can block the other for good.
@@ -42,24 +41,17 @@ class Duplex(Handle[Str], OfJob):
         line_limit: int | None,
         terminal: bool,
     ) -> None:
-        nonblocking(sink.fileno())
-        super().__init__(
-            source, sink, codec, deadline=job.deadline, by_line=True, line_limit=line_limit, name=job.label
-        )
-        self._job = job
+        super().__init__(job, source, sink, codec, by_line=True, line_limit=line_limit)
         self._errors_end = errors
         self._errors_read = ReadBuffer()
         self._limit = DEFAULT_LIMIT if buffer_limit is None else int(buffer_limit)
         self._terminal = terminal
         self._line_begun = b""
         self._answer_by = self._deadline
-        self._over = False
         # Nothing but stdout to serve; and then a question with its answer can be one native call.
         self._plain = errors is None and not job.pump.busy
         simple_codec = codec.native or not codec.is_text
         self._simple = self._plain and simple_codec and not terminal and line_limit is None
-        buffer = self._buffer  # and not self: a cycle would leave our end to the collector
-        job.read_so_far = lambda: buffer.peek(_SHOWN)
 
     # --- sending ---
 
@@ -99,13 +91,7 @@ class Duplex(Handle[Str], OfJob):
     def _reader_gone(self) -> None:
         if self._sink is not None:
             self._sink.close()
-        status = self._job.processes[0].wait_until(sooner(self._deadline, after(0.5)))
-        how = f"it {status}" if status is not None else "it still runs"
-        raise ReaderGone(
-            f"{self._name!r} reads no more: {how}; {self._taken} bytes had been taken{self._job.drained_stderr()}",
-            taken=self._taken,
-            status=status,
-        ) from None
+        raise self._gone() from None
 
     def close_input(self) -> None:
         """Half-close: the command reads its end of file, and may still answer (gotcha:P9)."""
@@ -156,11 +142,6 @@ class Duplex(Handle[Str], OfJob):
             super()._fill()
         else:
             self._serve((), self._answer_by)
-
-    def _expired(self, doing: str) -> None:
-        self._over = True
-        self._close_all()
-        self._job.expire()
 
     def ask(self, line: Str, timeout: float | None = None) -> Str:
         """Send one line and return the next line of the output, both without a newline.
@@ -264,8 +245,8 @@ class Duplex(Handle[Str], OfJob):
 
     # --- the end ---
 
-    def _close_all(self) -> None:
-        self._close_ends()
+    def _close_ends(self) -> None:
+        super()._close_ends()
         if self._errors_end is not None:
             self._errors_end.close()
 
@@ -290,7 +271,7 @@ class Duplex(Handle[Str], OfJob):
             self._abort()
             raise
         self._over = True
-        self._close_all()
+        self._close_ends()
         if left:
             self._job.leave()
         else:
@@ -308,22 +289,3 @@ class Duplex(Handle[Str], OfJob):
                     raise
                 return True
         return not all(process.wait_for_end(limit) for process in self._job.processes)
-
-    def _abort(self) -> None:
-        if not self._over:
-            self._over = True
-            self._pending.clear()
-            self._close_all()
-            self._job.abort()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            self.close()
-        else:
-            self._abort()
-
-    def __del__(self) -> None:
-        if not getattr(self, "_over", True):
-            self._over = True
-            self._close_all()
-            self._job.leave()

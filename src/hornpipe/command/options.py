@@ -28,21 +28,26 @@ class Options(TypedDict, total=False):
     user: str | int | None
     """Run as this user, with his group and groups unless others are given. Irrevocable, and verified."""
     group: str | int | None
+    """Run with this group, in place of the user's own."""
     groups: tuple[str | int, ...] | list[str | int] | None
+    """Its supplementary groups, in place of the user's own; ``()`` for none."""
     umask: int | None
+    """The permissions that new files do not get: ``0o077``."""
     limits: Mapping[str, int | tuple[int, int]] | None
-    """Resource limits by their names without ``RLIMIT_``: ``{"NOFILE": 64, "CPU": (10, 20)}``, soft or (soft, hard)."""
+    """Resource limits by their names without ``RLIMIT_``, ``{"NOFILE": 64, "CPU": (10, 20)}``. A number is both
+    limits, a pair the soft and the hard one; the units are those of setrlimit(2)."""
     input: Input | None
-    """Fed to its stdin while its output is read; may be endless."""
+    """Fed to its stdin while its output is read: text, bytes, an open file, or an iterable that may be endless."""
     stdin: Target | None
+    """Where it reads from: a ``Path``, a descriptor, an open file, ``NULL`` or ``CLOSED``."""
     stdout: Target | None
+    """Where it writes to, of the same kinds; a ``Path`` is emptied first."""
     stderr: Target | None
-    """Where its streams go: a ``Path``, a descriptor, an open file, ``NULL``, ``CLOSED``; stderr also
-    ``STDOUT`` or ``TAIL``."""
+    """The same; or ``STDOUT``, for wherever stdout goes, or ``TAIL``, for ours with the end kept for the error."""
     timeout: float | None
-    """Bounds everything: starting, input, output, waiting, and its own children that hold the pipes."""
+    """Seconds for everything: starting, input, output, waiting, and its own children that hold the pipes."""
     grace: float | None
-    """From a polite TERM to KILL (1 second)."""
+    """Seconds from a polite TERM to KILL (1)."""
     ok_codes: tuple[int, ...] | list[int] | None
     """Exit codes that are no failure, ``(0,)``."""
     check: bool | None
@@ -50,14 +55,15 @@ class Options(TypedDict, total=False):
     pty: bool | None
     """Give it a terminal instead of pipes."""
     new_session: bool | None
+    """In a session of its own (setsid(2)): no terminal, and no signal from its keys."""
     contain: bool | None
     """Its whole tree ends with it, with us, or with its deadline."""
     pass_fds: tuple[int, ...] | list[int] | None
     """Descriptors that it gets besides 0, 1 and 2, under the same numbers."""
     buffer_limit: int | None
-    """How much is kept in memory: the head of a capture (or ``Tail(n)``), what a duplex has not read yet."""
+    """Bytes kept in memory: the head of a capture (or ``Tail(n)``), what a duplex has not read yet."""
     line_limit: int | None
-    """The longest line."""
+    """Bytes of the longest line; beyond it, ``LimitExceeded``."""
 
 
 _NAMES = frozenset(Options.__annotations__)
@@ -105,6 +111,11 @@ def check(options: Mapping[str, Any]) -> None:
 
 def _time(name: str, value: Any) -> None:
     check_timeout(value, name)
+
+
+def _flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
 
 
 def _size(name: str, value: Any) -> None:
@@ -160,6 +171,8 @@ def _umask(name: str, value: Any) -> None:
 
 
 def _limits(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise TypeError(f'{name} must be a mapping, such as {{"NOFILE": 64}}, not {value!r}')
     limits_of(value)
 
 
@@ -201,6 +214,10 @@ def _input(name: str, value: Any) -> None:
 _CHECKS: dict[str, Any] = {
     "timeout": _time,
     "grace": _time,
+    "check": _flag,
+    "pty": _flag,
+    "new_session": _flag,
+    "contain": _flag,
     "buffer_limit": _size,
     "line_limit": _size,
     "env": _env,

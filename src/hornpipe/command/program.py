@@ -9,7 +9,7 @@ from hornpipe.command.options import Given, Options, Text, merged, recipe_of
 from hornpipe.command.quoting import brief, line_of
 from hornpipe.command.verbs import Other, Runnable
 from hornpipe.fd import flush_printed
-from hornpipe.job import Stage, open_redirection
+from hornpipe.job import STDOUT, Stage, open_redirection
 from hornpipe.lines import BYTES, TEXT, Codec, Str, text_codec
 from hornpipe.process import Process
 
@@ -100,15 +100,16 @@ class Command(Runnable[Str]):
         self._refuse("exec", "pty", "timeout", "contain", "input")
         flush_printed()
         stage = self._stages()[0]
+        stage.refuse_tail("exec()")
         recipe = stage.recipe
         opened: list[Any] = []
         flags = (os.O_RDONLY, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         wanted = stage.redirections
         ends = [
-            None if target is None or repr(target) == "STDOUT" else open_redirection(target, flag, opened)
+            None if target is None or target is STDOUT else open_redirection(target, flag, opened)
             for target, flag in zip(wanted, flags, strict=True)
         ]
-        if repr(wanted[2]) == "STDOUT":
+        if wanted[2] is STDOUT:
             ends[2] = ends[1] if ends[1] is not None else 1
         candidates = recipe.candidates()
         plan = spawn.plan_of(recipe, (ends[0], ends[1], ends[2]), group=False, terminal=-1, foreground=-1)

@@ -128,7 +128,66 @@ class Lines(LineReader, Generic[Str], OfJob):
             self.close()
 
 
-class Reader(Handle[Str], OfJob):
+class CommandHandle(Handle[Str], OfJob):
+    """A file object with a running command on the other end: however it is left, the command is over as well."""
+
+    def __init__(
+        self,
+        job: Job,
+        source: Descriptor | None,
+        sink: Descriptor | None,
+        codec: Codec[Str],
+        *,
+        by_line: bool = False,
+        line_limit: int | None = None,
+    ) -> None:
+        if sink is not None:
+            nonblocking(sink.fileno())
+        super().__init__(
+            source, sink, codec, deadline=job.deadline, by_line=by_line, line_limit=line_limit, name=job.label
+        )
+        self._job = job
+        self._over = False
+        if source is not None:
+            buffer = self._buffer  # and not self: a cycle would leave our end to the collector
+            job.read_so_far = lambda: buffer.peek(_SHOWN)
+
+    def _expired(self, doing: str) -> None:
+        self._over = True
+        self._close_ends()
+        self._job.expire()
+
+    def _gone(self) -> ReaderGone:
+        """It has closed its input, most often by ending: its status says why."""
+        status = self._job.processes[0].wait_until(sooner(self._deadline, after(0.5)))
+        how = f"it {status}" if status is not None else "it still runs"
+        return ReaderGone(
+            f"{self._name!r} reads no more: {how}; {self._taken} bytes had been taken{self._job.drained_stderr()}",
+            taken=self._taken,
+            status=status,
+        )
+
+    def _abort(self) -> None:
+        if not self._over:
+            self._over = True
+            self._pending.clear()
+            self._close_ends()
+            self._job.abort()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._abort()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_over", True):
+            self._over = True
+            self._close_ends()
+            self._job.leave()
+
+
+class Reader(CommandHandle[Str]):
     """A command's output as a file object.
 
     Leaving its ``with`` block after the end waits and checks the status; before the end it ends
@@ -136,11 +195,7 @@ class Reader(Handle[Str], OfJob):
     """
 
     def __init__(self, job: Job, source: Descriptor, codec: Codec[Str], line_limit: int | None) -> None:
-        super().__init__(source, None, codec, deadline=job.deadline, line_limit=line_limit, name=job.label)
-        self._job = job
-        self._over = False
-        buffer = self._buffer  # and not self: a cycle would leave our end to the collector
-        job.read_so_far = lambda: buffer.peek(_SHOWN)
+        super().__init__(job, source, None, codec, line_limit=line_limit)
 
     def _fill(self) -> None:
         try:
@@ -158,13 +213,8 @@ class Reader(Handle[Str], OfJob):
             raise
 
     def _expired(self, doing: str) -> None:
+        # Our end stays open until it has ended, so that what it says of TERM does not end it by PIPE.
         self._job.expire()
-
-    def _abort(self) -> None:
-        if not self._over:
-            self._over = True
-            self._close_ends()
-            self._job.abort()
 
     def close(self) -> None:
         """Stop reading: wait and check after the end, end the command before it."""
@@ -186,27 +236,12 @@ class Reader(Handle[Str], OfJob):
             return False
         return self._buffer.fill(self._source.fileno(), 1) == 0
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            self.close()
-        else:
-            self._abort()
 
-    def __del__(self) -> None:
-        if not getattr(self, "_over", True):
-            self._over = True
-            self._close_ends()
-            self._job.leave()
-
-
-class Writer(Handle[Str], OfJob):
+class Writer(CommandHandle[Str]):
     """A command's input as a file object. Leaving its ``with`` block waits and checks the status."""
 
     def __init__(self, job: Job, sink: Descriptor, codec: Codec[Str]) -> None:
-        nonblocking(sink.fileno())
-        super().__init__(None, sink, codec, deadline=job.deadline, name=job.label)
-        self._job = job
-        self._over = False
+        super().__init__(job, None, sink, codec)
 
     def _wait_for_room(self, fd: int) -> None:
         while self._job.pump.busy:
@@ -216,25 +251,12 @@ class Writer(Handle[Str], OfJob):
                 self._expired("writing to")
         super()._wait_for_room(fd)
 
-    def _expired(self, doing: str) -> None:
-        self._over = True
-        self._close_ends()
-        self._job.expire()
-
     def _reader_gone(self) -> None:
-        self._close_ends()
-        # It has closed its input, most often by ending: its status says why.
         self._over = True
-        first = self._job.processes[0]
-        status = first.wait_until(sooner(self._deadline, after(0.5)))
-        stderr = self._job.drained_stderr()
+        self._close_ends()
+        gone = self._gone()
         self._job.leave()
-        how = f"it {status}" if status is not None else "it still runs"
-        raise ReaderGone(
-            f"{self._name!r} reads no more: {how}; {self._taken} bytes had been taken" + stderr,
-            taken=self._taken,
-            status=status,
-        ) from None
+        raise gone from None
 
     def close(self) -> None:
         """Send the rest, close, wait for the command and check its status."""
@@ -243,26 +265,8 @@ class Writer(Handle[Str], OfJob):
         try:
             self.flush()
         except BaseException:
-            if not self._over:
-                self._over = True
-                self._close_ends()
-                self._job.abort()
+            self._abort()
             raise
         self._over = True
         self._close_ends()
         self._job.complete()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            self.close()
-        elif not self._over:
-            self._over = True
-            self._pending.clear()
-            self._close_ends()
-            self._job.abort()
-
-    def __del__(self) -> None:
-        if not getattr(self, "_over", True):
-            self._over = True
-            self._close_ends()
-            self._job.leave()

@@ -293,8 +293,7 @@ class Runnable(Generic[Str]):
             first.input = None
             first.redirections = (file.fileno(), *first.redirections[1:])
         for stage in stages:
-            if repr(stage.redirections[2]) == "TAIL":
-                raise ValueError(f"{verb}() has nobody to read stderr=TAIL")
+            stage.refuse_tail(f"{verb}()")
         job = Job(stages, Terms(brief(str(self)), self._codec, self._options))
         try:
             job.start(stdin="null" if verb == "background" else "inherit")

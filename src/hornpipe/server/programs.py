@@ -17,7 +17,7 @@ from hornpipe.command import Command
 from hornpipe.deadline import NEVER, after
 from hornpipe.errors import SpawnError
 from hornpipe.fd import Descriptor, pipe
-from hornpipe.job import open_redirection
+from hornpipe.job import STDOUT, open_redirection
 from hornpipe.reaper import Child
 from hornpipe.server import counts
 from hornpipe.server.conversing import converse
@@ -48,6 +48,7 @@ class Program:
         """Whether somebody has to stand between the program and its client, who translates."""
         self._idle = b"" if idle_timeout is None else struct.pack("ll", int(idle_timeout), int(idle_timeout % 1 * 1e6))
         self._stage = command._stages()[0]
+        self._stage.refuse_tail("a server")
         self.recipe = self._stage.recipe
         self.ok_codes = given.get("ok_codes", (0,))
         self.grace = given.get("grace", AFTER_TERM)
@@ -65,7 +66,7 @@ class Program:
         wanted = self._stage.redirections[2]
         if wanted is not None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            self._errors = 1 if repr(wanted) == "STDOUT" else open_redirection(wanted, flags, self._opened)
+            self._errors = 1 if wanted is STDOUT else open_redirection(wanted, flags, self._opened)
 
     def launch(self, connection: Connection[str], child: Child) -> None:
         """Start it for a client."""
