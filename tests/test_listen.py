@@ -301,7 +301,7 @@ class TestAccepting:
 
         (listening, _) = listener._sockets[listener.fileno()]
         calls = listening.calls
-        listening.calls = Aborting(calls.family, calls.type, calls.proto, fileno=calls.detach())
+        listening._calls = Aborting(calls.family, calls.type, calls.proto, fileno=calls.detach())
         with hp.connect(listener.address, timeout=5) as client, listener.accept(timeout=5) as connection:
             assert connection.peer == client.local
         assert errors == []

@@ -46,8 +46,7 @@ class Descriptor:
         # Forgotten before it is closed: from then on the number may belong to somebody else.
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            wait.woken(fd)
-            os.close(fd)
+            wait.close(fd)
 
     def detach(self) -> int:
         """Give the number away, open."""

@@ -61,15 +61,18 @@ class Handle(Generic[Str]):
         self._read_size = _FIRST_READ
         self._decoder: Any = None
         self._decoded: Any = codec.empty
+        self._begin_to_write()
+        # Whether a write may block belongs to the open file, which others may share (gotcha:P5): it is left
+        # as it is. After poll, so much does not block; see pipe(7) on PIPE_BUF.
+        self._step = _SURE if sink is not None and os.get_blocking(sink.fileno()) else 0
+
+    def _begin_to_write(self) -> None:
         self._pending = bytearray()
         # Held from the gathering until the kernel has it all: between the two another thread's data would be lost or
         # come twice. The deadline is the handle's, so whoever waits here waits no longer than for the pipe. Anew in the
         # same thread, since a signal handler may write in the middle of it.
         self._sending: LockType | RLock = RLock()
         self._taken = 0
-        # Whether a write may block belongs to the open file, which others may share (gotcha:P5): it is left
-        # as it is. After poll, so much does not block; see pipe(7) on PIPE_BUF.
-        self._step = _SURE if sink is not None and os.get_blocking(sink.fileno()) else 0
 
     def _new_buffer(self) -> ReadBuffer:
         return ReadBuffer(self._codec.line_form, -1 if self._line_limit is None else self._line_limit)

@@ -97,9 +97,11 @@ def suspend(opened: Iterable[int], deadline: int) -> bool:
     return _wait.suspend(opened, deadline)
 
 
-def woken(fd: int) -> None:
-    """End every wait on a descriptor that is about to be closed."""
-    _wait.wake(fd)
+woken = _wait.wake
+"""Ends every wait on a descriptor that is about to be closed."""
+
+close = _wait.close
+"""Closes a descriptor, and ends every wait on it first."""
 
 
 def readable(bits: int) -> bool:

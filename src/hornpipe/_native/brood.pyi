@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 from hornpipe._native.shared import Numbers
@@ -5,13 +6,13 @@ from hornpipe._native.shared import Numbers
 TIME: int
 OTHER: int
 TAKEN: int
-CHILD: int
 NO_ROOM: int
 REFUSED: int
 ENDED: int
 LOOK: int
 
-def tidy() -> None: ...
+class Name:
+    def __call__(self) -> Any: ...
 
 class Brood:
     taken: int
@@ -29,7 +30,7 @@ class Brood:
         numbers: Numbers,
         begun: int,
         ended: int,
-        forks: bool,
+        child: Callable[[int, int, Name], int] | None,
         pidfds: bool,
     ) -> None: ...
     def close(self) -> None: ...
@@ -41,7 +42,7 @@ class Brood:
     def drain(self, left: list[int]) -> None: ...
     @property
     def drained(self) -> bool: ...
-    def client_name(self) -> Any: ...
+    def client_name(self) -> Name: ...
     def oldest(self) -> tuple[int, int] | None: ...
     def kill(self, place: int, pid: int, number: int) -> bool: ...
     def everyone(self) -> list[tuple[int, int]]: ...

@@ -17,6 +17,7 @@ cdef extern from *:
     #include <netinet/in.h>
     #include <signal.h>
     #include <stdint.h>
+    #include <stdlib.h>
     #include <string.h>
     #include <sys/epoll.h>
     #include <sys/ioctl.h>
@@ -119,6 +120,12 @@ cdef extern from *:
         return facts.si_code == CLD_EXITED ? (facts.si_status & 0xff) << 8 : (facts.si_status & 0x7f);
     }
 
+    /* malloc(3) sorts what was freed when it next looks for something big: now, and not in each child. */
+    static void tidy(void) {
+        void *volatile big = malloc(1 << 20);
+        free(big);
+    }
+
     static int signal_child(pid_t pid, int pidfd, int number) {
         /* A child leads its own group; not reaped yet, its number is nobody else's. */
         if (kill(-pid, number) == 0)
@@ -142,7 +149,9 @@ cdef extern from *:
     int pidfd_of(pid_t) nogil
     int raw_status(pid_t, int) nogil
     int signal_child(pid_t, int, int) nogil
+    void tidy() nogil
     int close(int) nogil
+    void _exit(int) nogil
     pid_t fork() nogil
     int setpgid(pid_t, pid_t) nogil
     ctypedef struct sigset_t:
@@ -155,7 +164,7 @@ cdef extern from *:
     struct epoll_event:
         unsigned int events
         epoll_data data
-    int EPOLLIN, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CLOEXEC
+    int EPOLLIN, EPOLLEXCLUSIVE, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CLOEXEC
     int epoll_create1(int) nogil
     int epoll_ctl(int, int, int, epoll_event *) nogil
     int epoll_wait(int, epoll_event *, int, int) nogil
@@ -167,14 +176,15 @@ cdef extern from "Python.h":
     object PyErr_SetFromErrno(object)
     int PyErr_CheckSignals() except -1
 
-TIME, OTHER, TAKEN, CHILD, NO_ROOM, REFUSED, ENDED = range(7)
+TIME, OTHER, TAKEN, NO_ROOM, REFUSED, ENDED = range(6)
 cdef enum:
-    A_TIME, AN_OTHER, A_TAKEN, A_CHILD, A_NO_ROOM, A_REFUSED, AN_ENDED
+    A_TIME, AN_OTHER, A_TAKEN, A_NO_ROOM, A_REFUSED, AN_ENDED
 cdef enum:
     LISTENER = 1
     MEMBER = 2
     EVENTS = 32
     DOORS = 64
+    IN_A_ROW = 16
 
 LOOK = 40
 """Milliseconds that it waits at most: a signal that comes just before is not seen until then, as in ``wait``."""
@@ -194,10 +204,24 @@ cdef struct door:
     int left
 
 
+cdef class Name:
+    """Who was taken in: called, it tells the name as the socket module has it. Most clients are never named."""
+    cdef any_name name
+    cdef socklen_t size
+
+    def __call__(self):
+        return name_of(&self.name, self.size)
+
+
 cdef class Brood:
-    """The children, the sockets whose clients they serve, and what else is waited for."""
-    cdef int epoll, most, alive, eldest, youngest, blind_count
-    cdef bint forks, is_open, wanted_open, draining, told_drained, wants_pidfd
+    """The children, the sockets whose clients they serve, and what else is waited for.
+
+    ``child(listener, taken, name)`` is a child's life, which ends with the status that it returns; without one nobody
+    is forked, and who is taken in is the caller's.
+    """
+    cdef int epoll, most, alive, eldest, youngest, blind_count, in_a_row
+    cdef object child
+    cdef bint is_open, wanted_open, draining, told_drained, wants_pidfd
     cdef member *members
     cdef int *free_places
     cdef door doors[DOORS]
@@ -223,7 +247,7 @@ cdef class Brood:
     """Of ENDED: whether it was killed by us."""
 
     def __cinit__(self, list listeners, int most, int per_address, Numbers numbers, Py_ssize_t begun, Py_ssize_t ended,
-                  bint forks, bint pidfds):
+                  object child, bint pidfds):
         cdef int i
         self.members = NULL
         self.free_places = NULL
@@ -235,7 +259,7 @@ cdef class Brood:
         for i in range(self.count_of_doors):
             self.doors[i].fd = listeners[i]
             self.doors[i].left = -1
-        self.most, self.per_address, self.forks, self.wants_pidfd = most, per_address, forks, pidfds
+        self.most, self.per_address, self.child, self.wants_pidfd = most, per_address, child, pidfds
         self.numbers, self.begun, self.ended = numbers, begun, ended
         self.eldest = self.youngest = -1
         self.members = <member *>calloc(most, sizeof(member))
@@ -269,9 +293,9 @@ cdef class Brood:
     def __len__(self):
         return self.alive
 
-    cdef int add(self, int fd, uint64_t data) except -1:
+    cdef int add(self, int fd, uint64_t data, unsigned int events=EPOLLIN) except -1:
         cdef epoll_event event
-        event.events = EPOLLIN
+        event.events = events
         event.data.u64 = data
         if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) < 0:
             PyErr_SetFromErrno(OSError)
@@ -303,7 +327,8 @@ cdef class Brood:
         self.is_open = wanted
         for i in range(self.count_of_doors):
             if self.doors[i].left and wanted:
-                self.add(self.doors[i].fd, <uint64_t>LISTENER << 32 | i)
+                # Of those who wait at a socket one is woken, not all (gotcha:SRV4).
+                self.add(self.doors[i].fd, <uint64_t>LISTENER << 32 | i, EPOLLIN | EPOLLEXCLUSIVE)
             elif self.doors[i].left:
                 self.remove(self.doors[i].fd)
         return 0
@@ -330,8 +355,10 @@ cdef class Brood:
         return True
 
     def client_name(self):
-        """Who was taken in last, as the socket module names it."""
-        return name_of(&self.name, self.size)
+        """Who was taken in last."""
+        cdef Name made = Name.__new__(Name)
+        made.name, made.size = self.name, self.size
+        return made
 
     def oldest(self):
         """``(place, since)`` of the child that has been at it for longest and was not killed; ``None`` without one."""
@@ -424,16 +451,24 @@ cdef class Brood:
     def run(self, int64_t deadline):
         """Take in, start and reap until there is something to say, or ``LOOK`` ms or the deadline (-1: none) are over.
 
-        TIME; OTHER: something beside is readable; TAKEN: a client has come, and is the caller's; CHILD: this is the
-        child, with a client of its own; NO_ROOM; REFUSED: a client was turned away, its address having enough;
-        ENDED: a child has, and not with status 0 (one that has is reaped without a word, but the last one of all).
+        TIME; OTHER: something beside is readable; TAKEN: a client has come, and is the caller's; NO_ROOM; REFUSED: a
+        client was turned away, its address having enough; ENDED: a child has, and not with status 0 (one that has is
+        reaped without a word, but the last one of all).
         """
         cdef epoll_event events[EVENTS]
         cdef int i, ready, limit, told
         cdef uint64_t kind
         cdef bint other
+        if self.child is not None:
+            tidy()
         while True:
             PyErr_CheckSignals()
+            # On a busy server somebody is there: asked before it is waited for, but not for ever.
+            while self.in_a_row > 0 and self.is_open and not self.draining:
+                self.in_a_row -= 1
+                told = self.take_in(0)
+                if told >= 0:
+                    return told
             limit = LOOK if not self.blind_count else 10
             if deadline >= 0:
                 limit = <int>max(0, min(limit, (deadline - instant() + 999999) // 1000000))
@@ -457,6 +492,7 @@ cdef class Brood:
                 if kind == MEMBER:
                     told = self.bury(<int>(events[i].data.u64 & 0xffffffff))
                 elif kind == LISTENER:
+                    self.in_a_row = IN_A_ROW if self.count_of_doors == 1 else 0
                     told = self.take_in(<int>(events[i].data.u64 & 0xffffffff))
                 else:
                     other, told = True, -1
@@ -512,6 +548,7 @@ cdef class Brood:
         fd = taken_in(self.doors[which].fd, &self.name, &self.size)
         if fd < 0:
             if errno == EAGAIN:
+                self.in_a_row = 0
                 if self.draining:
                     self.finish(which)
                     return AN_OTHER
@@ -530,7 +567,7 @@ cdef class Brood:
         if self.per_address and self.count(whom(fd, &self.name)) >= self.per_address:
             close(fd)
             return A_REFUSED
-        return self.serve() if self.forks else A_TAKEN
+        return A_TAKEN if self.child is None else self.serve()
 
     def again(self):
         """Start a child for the client that came in last, for whom there was no room: as ``run`` says."""
@@ -557,7 +594,7 @@ cdef class Brood:
             setpgid(0, 0)
             self.leave()
             pthread_sigmask(SIG_SETMASK, &before, NULL)
-            return A_CHILD
+            self.live()
         PyOS_AfterFork_Parent()
         if pid > 0:
             setpgid(pid, pid)
@@ -569,6 +606,14 @@ cdef class Brood:
             return A_NO_ROOM
         return -1
 
+    cdef int live(self) except -1:
+        """The child's life, to its end: nothing of the parent's Python goes on in it, whose pages would be copied."""
+        cdef int status = 70
+        try:
+            status = self.child(self.listener, self.taken, self.client_name())
+        finally:
+            _exit(status)
+
     cdef void leave(self):
         """In the child: the sockets that listen, the siblings and the epoll descriptor are the parent's (gotcha:SRV2)."""
         cdef int place = self.eldest, i
@@ -579,11 +624,6 @@ cdef class Brood:
                 close(self.members[place].pidfd)
             place = self.members[place].newer
         self.let_go()
-
-
-def tidy():
-    """malloc(3) sorts what was freed once something big is wanted: now, and not in each child."""
-    free(calloc(1, 1 << 20))
 
 
 cdef object name_of(any_name *name, socklen_t size):

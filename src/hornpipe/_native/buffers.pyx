@@ -2,15 +2,17 @@
 
 No policy: when to wait, what to do at the end or over a limit is the caller's.
 """
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_XDECREF, PyObject
-from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.errno cimport EAGAIN, EINTR, EIO, errno
+from cpython.unicode cimport PyUnicode_DecodeUTF8, PyUnicode_GET_LENGTH
+from libc.errno cimport EAGAIN, ECONNRESET, EINTR, EIO, errno
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcpy, memmove
+from _thread import allocate_lock
 
-from hornpipe._native.wait cimport over, wait_fd
+from hornpipe._native.wait cimport closings_now, deadline_after, over, wait_fd
 
 cdef extern from *:
     """
@@ -23,6 +25,13 @@ cdef extern from *:
     #include <unistd.h>
 
     #define LONGEST_QUESTION 4095 /* with its newline it is written whole or not at all: PIPE_BUF */
+    #define SHORT 16384 /* bytes that are copied sooner than another thread takes over and gives back */
+
+    #ifdef Py_GIL_DISABLED
+    #define ONE_AT_A_TIME 0
+    #else
+    #define ONE_AT_A_TIME 1
+    #endif
 
     /* Memory of this size is filled once and kept: huge pages spare one page fault per 4 KiB,
      * which is most of the time that a big capture takes. The advice goes to the whole of malloc's
@@ -57,8 +66,10 @@ cdef extern from *:
     Py_ssize_t write_bytes "write"(int, const void *, size_t) nogil
     Py_ssize_t recv(int, void *, size_t, int) nogil
     Py_ssize_t send(int, const void *, size_t, int) nogil
-    int MSG_DONTWAIT, MSG_NOSIGNAL
+    int MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK
     enum: LONGEST_QUESTION
+    enum: SHORT
+    enum: ONE_AT_A_TIME
     short POLLIN
 
 cdef extern from "Python.h":
@@ -72,6 +83,11 @@ cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object, Py_ssize_t *) except NULL
 
 WOULD_BLOCK = -1
+RESET = 2
+
+cdef enum:
+    CLOSED_MEANWHILE = -32768
+    RESET_BY_PEER = 2
 
 
 cdef Py_ssize_t read_some(int fd, char *where, size_t size, bint is_socket=False) except -2:
@@ -81,8 +97,12 @@ cdef Py_ssize_t read_some(int fd, char *where, size_t size, bint is_socket=False
     """
     cdef Py_ssize_t count
     while True:
-        with nogil:
-            count = recv(fd, where, size, MSG_DONTWAIT) if is_socket else read_bytes(fd, where, size)
+        if is_socket and size <= SHORT:
+            # It does not wait: letting other threads in, and waiting until they let us, would take longer.
+            count = recv(fd, where, size, MSG_DONTWAIT)
+        else:
+            with nogil:
+                count = recv(fd, where, size, MSG_DONTWAIT) if is_socket else read_bytes(fd, where, size)
         if count >= 0:
             return count
         if errno == EAGAIN:
@@ -318,27 +338,34 @@ cdef class ReadBuffer:
         all of it was ``taken``, the wait ended without a line, or ``most`` bytes came without one. What is missing
         is then for the caller to do.
         """
+        cdef Py_ssize_t taken
+        answer = self.converse(line, sink, source, size, deadline, crlf, most, &taken)
+        return answer, taken
+
+    cdef object converse(self, object line, int sink, int source, size_t size, long long deadline, bint crlf,
+                         Py_ssize_t most, Py_ssize_t *taken):
         cdef char out[LONGEST_QUESTION + 1]
         cdef const char *start
         cdef Py_ssize_t length = 0, count
         cdef short ready
         cdef bint text = self.form == AS_TEXT
+        taken[0] = 0
         if text and isinstance(line, str):
             try:
                 start = PyUnicode_AsUTF8AndSize(line, &length)
             except UnicodeEncodeError:
-                return None, 0
+                return None
         elif self.form == AS_BYTES and isinstance(line, bytes):
             start, length = PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line)
         else:
-            return None, 0
+            return None
         crlf = crlf and text
         if length > LONGEST_QUESTION - crlf:
-            return None, 0
+            return None
         memcpy(out, start, length)
         if crlf:
             if length and memchr(start, b'\n', length) != NULL:
-                return None, 0
+                return None
             out[length] = b'\r'
             length += 1
         if length == 0 or out[length - 1] != b'\n':
@@ -349,29 +376,31 @@ cdef class ReadBuffer:
         else:
             count = write_bytes(sink, out, length)
         if count != length:
-            return None, count if count > 0 else 0
+            taken[0] = count if count > 0 else 0
+            return None
+        taken[0] = count
         while True:
             length = self.line_size()
             if length:
                 start = self.memory + self.start
                 if self.limit >= 0 and content_size(start, length) > self.limit:
-                    return None, count
+                    return None
                 self.start += length
                 self.scanned = self.start
                 length = content_size(start, length)
                 if text:
-                    return PyUnicode_DecodeUTF8(start, length, b"surrogateescape"), count
-                return PyBytes_FromStringAndSize(start, length), count
+                    return PyUnicode_DecodeUTF8(start, length, b"surrogateescape")
+                return PyBytes_FromStringAndSize(start, length)
             if self.ended or (self.limit >= 0 and <Py_ssize_t>(self.end - self.start) > self.limit):
-                return None, count
+                return None
             if 0 <= most < <Py_ssize_t>(self.end - self.start):
-                return None, count
+                return None
             ready = wait_fd(source, POLLIN, deadline, -1)
             if ready == 0 or ready <= -32767:
-                return None, count
+                return None
             self.read_into(source, size)
             if self.line_size() == 0 and over(deadline):
-                return None, count  # a peer that always has more is no excuse
+                return None  # a peer that always has more is no excuse
 
     def append(self, const unsigned char[::1] data):
         """Adds a copy of ``data``, as if it had been read."""
@@ -445,23 +474,190 @@ cdef class ReadBuffer:
         return self.take(size)
 
 
+cdef class SocketBuffer(ReadBuffer):
+    """What was read from a socket and what is to be sent to it: a line that comes or goes is one call.
+
+    ``source`` and ``sink`` are its descriptor, or -1 where it may not be read or written like this. ``timeout`` is for
+    each call, in seconds, ``life`` a deadline for all; -1 is none. What is out of the ordinary is left to the caller.
+    """
+    cdef public int source, sink
+    cdef public double timeout
+    cdef public long long life
+    cdef public long long taken
+    """Bytes that the kernel has taken."""
+    cdef readonly bytearray pending
+    """What was gathered to be sent."""
+    cdef readonly int said
+    """Why ``read_line`` has given nothing: 0 the time was over, CLOSED, RESET by the peer, or 1: look yourself."""
+    cdef object lock
+    cdef bint crlf
+
+    def __init__(self, int form=NO_LINES, Py_ssize_t limit=-1, *, bint crlf=False, double timeout=-1):
+        ReadBuffer.__init__(self, form, limit, lenient=True, is_socket=True)
+        self.begin(-1)
+        self.crlf, self.timeout = crlf, timeout
+
+    cdef void begin(self, int fd):
+        self.source = self.sink = fd
+        self.life = -1
+        self.taken = 0
+        self.pending = bytearray()
+
+    def fresh(self, int fd):
+        """An empty one for another socket, with the settings of this one."""
+        cdef SocketBuffer made = SocketBuffer.__new__(SocketBuffer)
+        made.form, made.limit, made.lenient, made.is_socket = self.form, self.limit, self.lenient, True
+        made.crlf, made.timeout = self.crlf, self.timeout
+        made.begin(fd)
+        return made
+
+    def inherit(self, SocketBuffer other):
+        """Take over what is to be sent, and the limits."""
+        self.pending, self.taken, self.lock = other.pending, other.taken, other.lock
+        self.timeout, self.life = other.timeout, other.life
+        self.source, self.sink = other.source, other.sink
+
+    @property
+    def sending(self):
+        """The lock that is held while something is sent in several steps; made when it is first asked for."""
+        if self.lock is None:
+            made = allocate_lock()
+            if self.lock is None:
+                self.lock = made
+        return self.lock
+
+    cdef long long deadline(self):
+        cdef long long by = deadline_after(self.timeout)
+        return self.life if by < 0 or 0 <= self.life < by else by
+
+    def read_line(self):
+        """The next line, waited for; None when the caller has to look, and ``said`` tells why."""
+        return self.awaited_line()
+
+    cdef object awaited_line(self):
+        cdef long long by = 0, seen
+        cdef bint waited = False
+        cdef short ready
+        cdef int fd
+        self.said = 1
+        while True:
+            line = self.next_line()
+            if line is not None:
+                return line
+            if (self.source < 0 or self.ended or self.form == NO_LINES or PyByteArray_GET_SIZE(self.pending)
+                    or (self.limit >= 0 and <Py_ssize_t>(self.end - self.start) > self.limit)):
+                return None
+            if not waited:
+                by = self.deadline()
+            elif over(by):
+                self.said = 0  # a peer that always has more is no excuse
+                return None
+            waited = True
+            seen = closings_now()
+            fd = self.source
+            ready = wait_fd(fd, POLLIN, by, seen)
+            if ready == -32767 or self.source != fd:
+                continue
+            if ready == 0 or ready == CLOSED_MEANWHILE:
+                self.said = ready
+                return None
+            try:
+                self.read_into(fd, SHORT)
+            except ConnectionResetError:
+                self.said = RESET_BY_PEER
+                return None
+
+    def write(self, data):
+        """Send it, or gather it until a line is whole: 1.
+
+        0: nothing was done, which is the caller's. -1: not all of it was taken, and the rest is ``pending``.
+        """
+        cdef const char *start
+        cdef Py_ssize_t length, held = PyByteArray_GET_SIZE(self.pending)
+        # Without a lock: no other thread runs Python from here to the end.
+        if not ONE_AT_A_TIME or self.sink < 0 or (self.lock is not None and self.lock.locked()):
+            return 0
+        if self.form == AS_TEXT and not self.crlf and isinstance(data, str) and PyUnicode_GET_LENGTH(data) <= SHORT:
+            try:
+                start = PyUnicode_AsUTF8AndSize(data, &length)
+            except UnicodeEncodeError:
+                return 0
+        elif self.form == AS_BYTES and isinstance(data, bytes):
+            start, length = PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)
+        else:
+            return 0
+        if held + length > SHORT:
+            return 0
+        if memchr(start, b'\n', length) == NULL:
+            self.gather(start, length)
+            return 1
+        if held:
+            self.gather(start, length)
+            start, length = PyByteArray_AS_STRING(self.pending), held + length
+        return self.send_now(start, length, held != 0)
+
+    cdef int gather(self, const char *start, Py_ssize_t length) except -1:
+        cdef Py_ssize_t held = PyByteArray_GET_SIZE(self.pending)
+        PyByteArray_Resize(self.pending, held + length)
+        memcpy(PyByteArray_AS_STRING(self.pending) + held, start, length)
+        return 0
+
+    cdef int send_now(self, const char *start, Py_ssize_t length, bint gathered) except -2:
+        """One send(2); an error is left to the next one."""
+        cdef Py_ssize_t count = send(self.sink, start, length, MSG_DONTWAIT | MSG_NOSIGNAL)
+        if count < 0:
+            return -1 if gathered else 0
+        self.taken += count
+        if gathered:
+            memmove(<char *>start, start + count, length - count)
+            PyByteArray_Resize(self.pending, length - count)
+        elif count < length:
+            self.gather(start + count, length - count)
+        return 1 if count == length else -1
+
+    def ask(self, object line, long long by=-2):
+        """Send a line and read one, as ``exchange`` does; None when what is left of it is the caller's to do.
+
+        ``said`` is then how many bytes of the question have been taken.
+        """
+        cdef Py_ssize_t taken
+        self.said = 0
+        if self.source < 0 or self.sink < 0 or PyByteArray_GET_SIZE(self.pending):
+            return None
+        if by == -2:
+            by = self.deadline()
+        answer = self.converse(line, self.sink, self.source, SHORT, by, self.crlf, -1, &taken)
+        self.taken += taken
+        self.said = taken
+        return answer
+
+    def at_rest(self):
+        """Whether closing destroys nothing: all is sent, and nothing unread has come (recv(2), MSG_PEEK)."""
+        cdef char byte
+        if self.source < 0 or PyByteArray_GET_SIZE(self.pending):
+            return False
+        return self.taken == 0 or self.ended or recv(self.source, &byte, 1, MSG_DONTWAIT | MSG_PEEK) <= 0
+
+
 cdef class HandleLines:
-    """An iterator over the lines of a handle, which cuts out of its buffer what is there.
+    """An iterator over the lines of a handle, which cuts out of its buffer what is there, and reads more from a socket.
 
     For the rest, and at the end, it asks the handle's own ``readline()``.
     """
     cdef ReadBuffer buffer
+    cdef SocketBuffer socket
     cdef object readline
 
     def __init__(self, ReadBuffer buffer, readline):
         self.buffer = buffer
+        self.socket = buffer if isinstance(buffer, SocketBuffer) else None
         self.readline = readline
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        line = self.buffer.next_line()
+        line = self.buffer.next_line() if self.socket is None else self.socket.awaited_line()
         if line is None:
             line = self.readline()
             if not line:

@@ -47,8 +47,10 @@ cdef extern from *:
 
     struct thread_pipe {
         int ends[2];
-        int main; /* whether Python's handlers run in this thread */
+        int main;  /* whether Python's handlers run in this thread */
+        int stale; /* it is the parent's: see start_anew_in_child */
     };
+    static int lent = -1; /* our pipe, while it is CPython's wake-up descriptor */
     static pthread_key_t pipe_key;
     static pthread_once_t pipe_once = PTHREAD_ONCE_INIT;
 
@@ -59,27 +61,36 @@ cdef extern from *:
         free(pipe_of_thread);
     }
 
-    static void lock_before_fork(void) { pthread_mutex_lock(&waiters_lock); }
-    static void unlock_after_fork(void) { pthread_mutex_unlock(&waiters_lock); }
-    static void start_anew_in_child(void) {
-        waiters = NULL; /* the waits of threads that do not exist here */
-        pthread_mutex_init(&waiters_lock, NULL);
-        struct thread_pipe *inherited = pthread_getspecific(pipe_key);
+    /* In a child: a pipe that is shared with the parent, whose wake-ups it would steal. The numbers stay: a wait that is
+     * under way here, since a handler has forked, goes on with them. */
+    static void renew(struct thread_pipe *inherited) {
         int ends[2];
-        if (!inherited)
-            return;
-        /* Shared with the parent, whose wake-ups it would steal. The numbers stay: a wait that is under
-         * way here, since a handler has forked, goes on with them. */
+        inherited->stale = 0;
         if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) {
-            drop_pipe(inherited);
             pthread_setspecific(pipe_key, NULL);
+            drop_pipe(inherited);
             return;
         }
         for (int i = 0; i < 2; i++) {
             dup3(ends[i], inherited->ends[i], O_CLOEXEC);
             close(ends[i]);
         }
-        inherited->main = 1; /* the one thread there is */
+    }
+
+    static void lock_before_fork(void) { pthread_mutex_lock(&waiters_lock); }
+    static void unlock_after_fork(void) { pthread_mutex_unlock(&waiters_lock); }
+    static void start_anew_in_child(void) {
+        waiters = NULL; /* the waits of threads that do not exist here */
+        pthread_mutex_init(&waiters_lock, NULL);
+        struct thread_pipe *inherited = pthread_getspecific(pipe_key);
+        if (!inherited)
+            return;
+        if (!inherited->main)
+            inherited->main = 1; /* the one thread there is */
+        /* Later, unless it is in use: most children end before they have waited so long as to need it. */
+        inherited->stale = 1;
+        if (lent >= 0)
+            renew(inherited);
     }
 
     static void drop_pipe_of_this_thread(void) {
@@ -100,9 +111,13 @@ cdef extern from *:
     static struct thread_pipe *pipe_of_this_thread(void) {
         pthread_once(&pipe_once, prepare_pipes);
         struct thread_pipe *mine = pthread_getspecific(pipe_key);
+        if (mine && mine->stale) {
+            renew(mine);
+            mine = pthread_getspecific(pipe_key);
+        }
         if (mine)
             return mine;
-        mine = malloc(sizeof *mine);
+        mine = calloc(1, sizeof *mine);
         if (!mine)
             return NULL;
         if (pipe2(mine->ends, O_CLOEXEC | O_NONBLOCK) < 0) {
@@ -125,6 +140,17 @@ cdef extern from *:
     /* Nanoseconds. */
     #define FIRST_LOOK 40000000
 
+    /* Whether there is no other thread, which alone could close a descriptor in the middle of a wait. */
+    #if defined(__GLIBC__) && defined(__has_include)
+    #if __has_include(<sys/single_threaded.h>)
+    #include <sys/single_threaded.h>
+    #define ALONE __libc_single_threaded
+    #endif
+    #endif
+    #ifndef ALONE
+    #define ALONE 0
+    #endif
+
     /* One poll, of FIRST_LOOK at most if `look`; interrupted by signals and closings. set[count] must be free for the wake-up. */
     static int poll_once(struct pollfd *set, nfds_t count, long long deadline, int look, long long seen, int onward,
                          int *closed) {
@@ -142,6 +168,11 @@ cdef extern from *:
             limit = &left;
             if (ns == 0)
                 return ppoll(set, count, limit, NULL);
+        }
+        if (look && ALONE && lent < 0) {
+            /* A handler can have closed it. */
+            *closed = seen >= 0 && seen != closings ? 2 : 0;
+            return *closed ? -1 : ppoll(set, count, limit, NULL);
         }
         mine = pipe_of_this_thread();
         if (!mine)
@@ -181,6 +212,11 @@ cdef extern from *:
         *closed = outdated ? 2 : waiter.closed;
         errno = error;
         return result;
+    }
+
+    static int handles_signals(void) {
+        struct thread_pipe *mine = pthread_getspecific(pipe_key);
+        return mine ? mine->main : is_first_thread();
     }
 
     /* The write end of this thread's pipe if Python's handlers run here, else -1. */
@@ -248,7 +284,9 @@ cdef extern from *:
     long long monotonic_ns() nogil
     long long closings
     int poll_once(pollfd *, nfds_t, long long, int, long long, int, int *) nogil
+    int lent
     int pipe_for_signals() nogil
+    int handles_signals() nogil
     int is_first_thread() nogil
     void empty_pipe_of_signals()
     int look_for_signals(long long, int) nogil
@@ -258,6 +296,7 @@ cdef extern from *:
     int pthread_sigmask(int, const sigset_t *, sigset_t *)
     void *pipe_of_this_thread() nogil
     void wake_waiters_of(int) nogil
+    int close_descriptor "close"(int) nogil
     void drop_pipe_of_this_thread()
     short POLLNVAL
 
@@ -268,7 +307,6 @@ cdef extern from "Python.h":
 CLOSED = -32768  # not a combination of poll's bits
 
 
-cdef int lent = -1  # our pipe, while it is CPython's wake-up descriptor
 cdef int onward = -1  # somebody else's, that had its place
 
 
@@ -322,7 +360,7 @@ register_at_fork(after_in_child=_take_back_in_child)
 
 cdef int told() noexcept nogil:
     """Who is told of what is found in this thread's pipe; also before it is lent, if a handler waits within a wait."""
-    return onward if onward >= 0 and pipe_for_signals() >= 0 else -1
+    return onward if onward >= 0 and handles_signals() else -1
 
 
 cdef int first_look() noexcept:
@@ -330,7 +368,7 @@ cdef int first_look() noexcept:
 
     It costs as much as the wait itself; a signal that falls into the gap is handled 40 ms late then.
     """
-    return pipe_for_signals() >= 0
+    return handles_signals()
 
 
 cdef short wait_fd(int fd, short events, long long deadline, long long seen) except -1:
@@ -429,6 +467,13 @@ def wake(int fd):
     wake_waiters_of(fd)
 
 
+def close(int fd):
+    """close(2), after ``wake``."""
+    wake_waiters_of(fd)
+    if close_descriptor(fd) < 0:
+        PyErr_SetFromErrno(OSError)
+
+
 def suspend(opened, long long deadline):
     """sigsuspend(2) with a deadline: opens these signals in the main thread until a handler has run.
 
@@ -464,6 +509,17 @@ def abandon():
     lent = onward = -1
     drop_pipe_of_this_thread()
     abandon_clock()
+
+
+cdef long long closings_now() noexcept:
+    return closings
+
+
+cdef long long deadline_after(double seconds) noexcept:
+    """The deadline so many seconds from now, as deadline.after() has it; -1 for none."""
+    if seconds < 0 or seconds >= 1e9:
+        return -1
+    return <long long>(seconds * 1e9 + 0.999) + monotonic_ns()
 
 
 cdef bint over(long long deadline) noexcept:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import sys
-from typing import NoReturn
+from collections.abc import Callable
+from functools import partial
 
 from hornpipe import wait
 from hornpipe._native import brood as _brood
 from hornpipe._native import spawn as _spawn
+from hornpipe._native.brood import Name
 from hornpipe.deadline import NEVER, after, passed, sooner
 from hornpipe.server import counts
 from hornpipe.server.journal import ERROR, WARNING
 from hornpipe.server.loop import Loop
-from hornpipe.server.model import Model, Pauses, flush, queued
+from hornpipe.server.model import Model, Pauses, flush, lived, queued
 from hornpipe.server.service import Service
-from hornpipe.sockets import Connection, Listener
+from hornpipe.sockets import Listener
 from hornpipe.status import ExitStatus
 
 LATE = 1.0
@@ -36,8 +37,6 @@ class Forked(Model):
     The native brood does all of it for as long as nothing is out of the ordinary; Python hears of the rest.
     """
 
-    forks = True
-
     def __init__(self, loop: Loop, listener: Listener, service: Service) -> None:
         super().__init__(loop, listener, service)
         limits = service.limits
@@ -50,12 +49,16 @@ class Forked(Model):
             service.numbers,
             counts.BEGUN,
             counts.ENDED,
-            self.forks,
+            self.child(),
             pidfds,
         )
         self._brood.beside(loop.fileno())
         self._pauses = Pauses(service.log)
         self._stopping = self._ending = False
+
+    def child(self) -> Callable[[int, int, Name], int] | None:
+        """What the native brood forks for."""
+        return partial(lived, self.attend_taken)
 
     def begin(self) -> None:
         """Serve from now on."""
@@ -102,14 +105,12 @@ class Forked(Model):
             wait.one(
                 self._brood.fileno(), wait.READ, sooner(deadline, after(_BLIND)) if self._brood.blind else deadline
             )
-        elif what == _brood.CHILD:
-            self._be_child()
         elif what == _brood.TAKEN:
             self._taken_in()
         elif what == _brood.NO_ROOM:
             self._no_room()
         elif what == _brood.REFUSED:
-            self.refused(str(self._brood.client_name()))
+            self.refused(str(self._brood.client_name()()))
         elif what == _brood.ENDED:
             self._judge(self._brood.pid, self._brood.status, self._brood.killed)
         self._expire()
@@ -124,10 +125,7 @@ class Forked(Model):
         self.loop.soon(pause, self._again if error == errno.EAGAIN else self._brood.open)
 
     def _again(self) -> None:
-        what = self._brood.again()
-        if what == _brood.CHILD:
-            self._be_child()
-        if what == _brood.NO_ROOM:
+        if self._brood.again() == _brood.NO_ROOM:
             self._no_room()
         else:
             self._brood.open()
@@ -163,20 +161,3 @@ class Forked(Model):
 
     def _taken_in(self) -> None:
         raise NotImplementedError
-
-    def _be_child(self) -> NoReturn:
-        """The child's life."""
-        status = 70
-        try:
-            brood = self._brood
-            connection: Connection[str] = self.listener.connection(brood.listener, brood.taken, brood.client_name())
-            status = 0 if self.service.attend(connection) else 1
-            flush()
-        except SystemExit as error:
-            flush()
-            status = error.code if isinstance(error.code, int) else int(error.code is not None)
-        except BaseException:  # noqa: BLE001 (it must not walk on into the parent's frames)
-            sys.excepthook(*sys.exc_info())
-            status = 1
-        finally:
-            os._exit(status)

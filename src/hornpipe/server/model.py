@@ -7,10 +7,9 @@ import sys
 from _socket import AF_UNIX, IPPROTO_TCP, TCP_INFO, socketpair
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
 
 from hornpipe import wait
-from hornpipe._native import brood as _brood
+from hornpipe._native.brood import Name
 from hornpipe._native.shared import Numbers
 from hornpipe.server import counts
 from hornpipe.server.counts import BEGUN, REFUSED
@@ -82,7 +81,6 @@ class Model(ABC):
         # well: to collect it first takes 0.1 s in a large process, in which no signal would be handled.
         gc.freeze()
         self._frozen = True
-        _brood.tidy()
 
     def _warm_up(self) -> None:
         """Go the way of a client a few times, before there are any.
@@ -90,17 +88,23 @@ class Model(ABC):
         The first time the loader looks symbols up, and the interpreter fills its caches and rewrites its
         code: in each child anew, with a page copied for each, this took longer than all the rest.
         """
-        mute = Journal(None, mute=True)
         speaks = not self.listener.encrypts  # else it would wait for a handshake
-        service = Service(
-            lambda client: speaks and client.write("\n"), self.service.limits, Numbers(counts.FIELDS), mute
+        served = self.service
+        self.service = Service(
+            lambda client: speaks and client.write("\n"),
+            served.limits,
+            Numbers(counts.FIELDS),
+            Journal(None, mute=True),
         )
         for _ in range(_WARM):
             one, other = socketpair()
-            name: Any = b"" if self.listener.address.is_unix else ("127.0.0.1", 9)
-            service.attend(self.listener.connection(self.listener.descriptors[0], one.detach(), name))
+            lived(self.attend_taken, self.listener.descriptors[0], one.detach(), Name())
             other.close()
-            flush()
+        self.service = served
+
+    def attend_taken(self, fd: int, taken: int, name: Name) -> bool:
+        """Serve a client that was taken in natively at one of the listener's descriptors."""
+        return self.service.attend(self.listener.connection(fd, taken, name))
 
     def step(self) -> None:
         """Wait for what comes first, and do it."""
@@ -241,6 +245,20 @@ def queued(listener: Listener, fd: int) -> int:
     # length for a socket that listens.
     info = calls.getsockopt(IPPROTO_TCP, TCP_INFO, 104)
     return int.from_bytes(info[24:28], sys.byteorder)
+
+
+def lived(life: Callable[..., object], *facts: object) -> int:
+    """A forked child's life: the status that it ends with. It never walks on into the parent's frames."""
+    try:
+        status = int(life(*facts) is False)
+        flush()
+        return status
+    except SystemExit as error:
+        flush()
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:  # noqa: BLE001 (see above)
+        sys.excepthook(*sys.exc_info())
+        return 1
 
 
 def flush() -> None:

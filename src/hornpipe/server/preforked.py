@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from hornpipe import spawn, wait
+from hornpipe._native import brood as _brood
 from hornpipe._native.shared import Numbers
 from hornpipe._native.wait import now
 from hornpipe.deadline import NEVER, after
@@ -20,7 +20,7 @@ from hornpipe.server import counts
 from hornpipe.server.forked import LATE
 from hornpipe.server.journal import ERROR, WARNING
 from hornpipe.server.loop import Loop
-from hornpipe.server.model import Model, Pauses, flush
+from hornpipe.server.model import Model, Pauses, flush, lived
 from hornpipe.server.service import Service, address_key
 from hornpipe.sockets import Connection, Listener
 from hornpipe.spawn.recipe import Recipe
@@ -271,54 +271,46 @@ class Preforked(Model):
     # --- a worker ---
 
     def _work(self, worker: Worker) -> NoReturn:
-        status = 70
-        try:
-            for generation in self._generations:
-                generation.life.close()
-                if generation is not worker.generation:
-                    generation.close()
-            self._told.close()
-            os.setpgid(0, 0)
-            self._leave()
-            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-            os.write(self._telling.fileno(), worker.slot.to_bytes(2, "little"))
-            self._serve(worker.slot * _FIELDS, worker.generation.finishing)
-            flush()
-            status = 0
-        except SystemExit as error:
-            flush()
-            status = error.code if isinstance(error.code, int) else int(error.code is not None)
-        except BaseException:  # noqa: BLE001 (it must not walk on into the parent's frames)
-            sys.excepthook(*sys.exc_info())
-            status = 1
-        finally:
-            os._exit(status)
+        os._exit(lived(self._live, worker))
+
+    def _live(self, worker: Worker) -> None:
+        for generation in self._generations:
+            generation.life.close()
+            if generation is not worker.generation:
+                generation.close()
+        self._told.close()
+        os.setpgid(0, 0)
+        self._leave()
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        os.write(self._telling.fileno(), worker.slot.to_bytes(2, "little"))
+        self._serve(worker.slot * _FIELDS, worker.generation.finishing)
 
     def _serve(self, slot: int, finishing: Descriptor) -> None:
         left = self._max_requests
-        fds = self.listener.descriptors
-        wanted = [(fd, wait.READ) for fd in (finishing.fileno(), *fds)]
+        door = _brood.Brood(self.listener.descriptors, 1, 0, self.numbers, counts.BEGUN, counts.ENDED, None, False)
+        door.beside(finishing.fileno())
+        door.open()
         pauses = Pauses(self.log)
         while left is None or left > 0:
-            ready = wait.until(wanted, NEVER)
-            if ready[0][0] == finishing.fileno():
+            try:
+                what = door.run(NEVER)
+            except OSError as error:
+                if error.errno == errno.EINVAL:
+                    return  # the parent listens no more
+                raise
+            if what == _brood.TAKEN:
+                pauses.over()
+                self._attend(slot, self.listener.connection(door.listener, door.taken, door.client_name()))
+                if left is not None:
+                    left -= 1
+            elif what == _brood.TIME:
+                wait.one(door.fileno(), wait.READ, NEVER)
+            elif what == _brood.NO_ROOM:
+                wait.one(finishing.fileno(), wait.READ, after(pauses.next(os.strerror(door.error))))
+            else:
                 # Told to end, or the parent has gone (gotcha:SRV5).
                 self._serve_queue(slot, self._slots[slot + _LEFT])
                 return
-            for fd, _ in ready:
-                try:
-                    connection = self.listener.take(fd)
-                except OSError as error:
-                    if error.errno == errno.EINVAL:
-                        return  # the parent listens no more
-                    wait.one(finishing.fileno(), wait.READ, after(pauses.next(error.strerror or str(error))))
-                    break
-                if connection is None:
-                    continue  # a sibling was quicker
-                pauses.over()
-                self._attend(slot, connection)
-                if left is not None:
-                    left -= 1
 
     def _serve_queue(self, slot: int, left: int) -> None:
         for fd in self.listener.descriptors:

@@ -150,11 +150,13 @@ class Program:
 class Programs(Forked):
     """A program for each client, started by the parent itself: nothing of us is copied for it."""
 
-    forks = False
-
     def __init__(self, loop: Loop, listener: Listener, service: Service, program: Program) -> None:
         super().__init__(loop, listener, service)
         self._program = program
+
+    def child(self) -> None:
+        """Nobody is forked."""
+        return
 
     def _taken_in(self) -> None:
         brood = self._brood

@@ -10,6 +10,7 @@ from hornpipe._native.shared import Numbers
 from hornpipe._native.wait import now
 from hornpipe.deadline import after
 from hornpipe.server import counts
+from hornpipe.server.counts import RECEIVED, SENT
 from hornpipe.server.journal import DEBUG, ERROR, INFO, Journal
 from hornpipe.sockets import Connection
 
@@ -42,6 +43,7 @@ class Service:
         self.limits = limits
         self.numbers = numbers
         self.log = log
+        self._idle = -1 if limits.idle_timeout is None else limits.idle_timeout
 
     def attend(self, connection: Connection[str]) -> bool:
         """Serve one client, and close its connection; whether it ended well.
@@ -57,11 +59,11 @@ class Service:
         try:
             if self.limits.per_client_timeout is not None:
                 connection.limit(after(self.limits.per_client_timeout))
-            connection._timeout = self.limits.idle_timeout  # checked already
+            connection._buffer.timeout = self._idle  # checked already
             try:
                 self.handler(connection)
             finally:
-                if connection.superseded:
+                if connection._successor is not None:
                     connection = connection.latest
                 connection.close()
         except ConnectionError as error:
@@ -75,10 +77,11 @@ class Service:
         except Exception as error:  # noqa: BLE001 (whatever it is, it costs this client alone; the log has it all)
             verdict = self._failed(connection, error)
         finally:
-            if connection.received:
-                self.numbers.add(counts.RECEIVED, connection.received)
-            if connection.taken:
-                self.numbers.add(counts.SENT, connection.taken)
+            buffer = connection._buffer
+            if buffer.received or connection._received_before:
+                self.numbers.add(RECEIVED, connection.received)
+            if buffer.taken:
+                self.numbers.add(SENT, buffer.taken)
             if told:
                 self.tell_end(connection, verdict, begun)
         return verdict != "failed"

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 MESSAGE_LIMIT = 16 << 20
 """Characters of a message that ends with a dot, unless told otherwise."""
 
-_READ = 16 * 1024
-
 
 class Credentials(NamedTuple):
     """Who is at the other end of a Unix connection, from the kernel."""
@@ -74,13 +72,12 @@ class Connection(SocketHandle[Str]):
         self._dotted: list[Any] = []
         self._dotted_size = 0
         self._successor: Connection[Any] | None = None
-        # Whether its descriptor can be read and written as it is: a question with its answer is one native call then.
-        self._plain = not self._receives_fds
+        self._plain = False
+        if not self._receives_fds:
+            self._is_plain()
 
-    def _begin(self, socket: Socket) -> None:
-        super()._begin(socket)
+    def _begin(self) -> None:
         self._arrived = []
-        self._dotted = []
 
     # --- who and how ---
 
@@ -176,6 +173,7 @@ class Connection(SocketHandle[Str]):
         other: Connection[Any] = object.__new__(type(self))
         other.__dict__.update(self.__dict__, _codec=codec, _decoder=None, _decoded=codec.empty)
         other._buffer = other._new_buffer()
+        other._buffer.inherit(self._buffer)
         held = self._buffer.take(-1)
         other._buffer.append(held)
         other._received_before = self.received - len(held)
@@ -183,7 +181,7 @@ class Connection(SocketHandle[Str]):
             other._buffer.end_here()
         self._arrived = []
         self._source = self._sink = None
-        self._plain = False
+        self._buffer.source = self._buffer.sink = -1
         self._successor = other
         return other
 
@@ -196,14 +194,19 @@ class Connection(SocketHandle[Str]):
         ``line_limit`` raises ``LimitExceeded`` before it is read to its end.
         """
         buffer = self._buffer
-        line = buffer.next_line() if size is None or size < 0 else None
-        if line is None:
-            self._begin_to_read(timeout)
-            if not len(buffer) and not buffer.ended:
-                # Where somebody is talked with, the whole line comes at once.
-                self._fill()
-                line = buffer.next_line() if size is None or size < 0 else None
-        return self._lenient_line(size) if line is None else cast(Str, line)
+        if timeout is None and (size is None or size < 0):
+            line = buffer.read_line()  # nearly always all there is to do
+            if line is not None:
+                return cast(Str, line)
+            self._explain()
+        self._begin_to_read(timeout)
+        if not len(buffer) and not buffer.ended and self._buffer.form >= 0 and (size is None or size < 0):
+            # Where somebody is talked with, the whole line comes at once.
+            self._fill()
+            line = buffer.next_line()
+            if line is not None:
+                return cast(Str, line)
+        return self._lenient_line(size)
 
     def _lenient_line(self, size: int | None = -1) -> Str:
         line: Any = super().readline(size)
@@ -228,6 +231,8 @@ class Connection(SocketHandle[Str]):
         a ``TimeoutError`` the next call goes on. ``LimitExceeded`` when it is longer than ``limit``.
         """
         self._begin_to_read(timeout)
+        if not self._dotted:
+            self._dotted = []  # what it has is everybody's, see kind_like_this()
         empty: Any = self._codec.empty
         dot: Any = "." if self._codec.is_text else b"."
         while True:
@@ -277,23 +282,20 @@ class Connection(SocketHandle[Str]):
         '42'
         """
         text: Any = line
-        taken = 0
-        fd = self._socket.calls.fileno()
-        if self._plain and not self._pending and self._buffer.form >= 0 <= fd and not self._finished:
-            # Nearly always the whole of it; what has not been done then is done below.
-            try:
-                answer, taken = self._buffer.exchange(line, fd, fd, _READ, self._by(timeout), self._newline != "\n")
-            except ConnectionResetError:
-                self._reset()
-            self._taken += taken
-            if answer is not None:
-                return cast(Str, answer)
+        # Nearly always the whole of it; what has not been done then is done below.
+        try:
+            answer = self._buffer.ask(line) if timeout is None else self._buffer.ask(line, self._by(timeout))
+        except ConnectionResetError:
+            self._reset()
+        if answer is not None:
+            return cast(Str, answer)
+        taken = self._buffer.said
         self._writing_to()
         self._begin_to_read(timeout)
         newline: Any = self._codec.newline
         encoded = self._codec.encode(self._with_newlines(text if text.endswith(newline) else text + newline))
         with self._sending:
-            self._pending += encoded[taken:]
+            self._pending.extend(encoded[taken:])
         self._push_until_readable()
         found: Any = self._lenient_line()
         if not found.endswith(newline):
@@ -324,7 +326,7 @@ class Connection(SocketHandle[Str]):
                     self._expired("writing to")
             except (BrokenPipeError, ConnectionResetError):
                 self._gone()
-        self._taken += count
+        self._buffer.taken += count
         if count < len(data):
             with self._sending:
                 self._pending[:0] = data[count:]
@@ -380,9 +382,8 @@ class Connection(SocketHandle[Str]):
             self._buffer.end_here()
         return len(data)
 
-    def _close_ends(self) -> None:
-        super()._close_ends()
+    def _drop_arrived(self) -> None:
         for batch in self._arrived:
             for each in batch:
                 each.close()
-        self._arrived.clear()
+        self._arrived = []

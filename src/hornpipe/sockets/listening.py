@@ -190,18 +190,23 @@ class Listener:
         return self.connection(fd, taken, name)
 
     def connection(self, fd: int, taken: int, name: Any) -> Connection[str]:
-        """The connection of a client that was accepted at one of its ``descriptors``: its own, and its name."""
+        """The connection of a client that was accepted at one of its ``descriptors``: its own, and its name.
+
+        Instead of the name it may be what tells it when it is called.
+        """
         kind = self._kinds.get(fd)
         if kind is None:
             kind = self._kinds[fd] = self._make_kind(fd)
-        return kind.of(Socket.accepted(taken, self._sockets[fd][0].calls.family), name)
+        return kind.of(Socket.accepted(taken, kind.family), name)
 
     def _make_kind(self, fd: int) -> type[Connection[str]]:
         socket, address = self._sockets[fd]
         made: Connection[str] = self._kind(
             socket, TEXT, scheme=address.scheme, peer=None, name=f"a client of {address}", **self._options
         )
-        return made.kind_like_this()
+        kind = made.kind_like_this()
+        kind.family = socket.calls.family
+        return kind
 
     def calls(self, fd: int) -> Calls:
         """The system calls on one of its ``descriptors``, as the socket module has them."""

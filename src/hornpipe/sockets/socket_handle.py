@@ -9,12 +9,11 @@ import errno
 import sys
 from _socket import SHUT_RDWR, SHUT_WR, SOCK_STREAM
 from _socket import socket as Calls
-from _thread import allocate_lock
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 from hornpipe import wait
-from hornpipe._native.buffers import ReadBuffer
+from hornpipe._native.buffers import RESET, HandleLines, SocketBuffer
 from hornpipe.address import Address
 from hornpipe.deadline import NEVER, after, check_timeout, passed, sooner
 from hornpipe.errors import ReaderGone
@@ -52,9 +51,15 @@ class _Late:
 class SocketHandle(Handle[Str]):
     """What reads, writes and closes; ``Connection`` has the words for its user."""
 
+    _buffer: SocketBuffer
+
     if not TYPE_CHECKING:
-        _peer = _Late(lambda stream: Address.of(stream._scheme, stream._peer_name))
+        _peer = _Late(lambda stream: Address.of(stream._scheme, _known(stream._peer_name)))
         _name = _Late(lambda stream: stream._nobody if stream._peer is None else str(stream._peer))
+        # What is written, too, is the native buffer's affair.
+        _pending = property(lambda stream: stream._buffer.pending)
+        _sending = property(lambda stream: stream._buffer.sending)
+        _taken = property(lambda stream: stream._buffer.taken)
 
     def __init__(
         self,
@@ -68,6 +73,7 @@ class SocketHandle(Handle[Str]):
         newline: str = "\n",
         line_limit: int | None = LINE_LIMIT,
     ) -> None:
+        self._newline = check_newline(newline)
         # Not as the sink: a handle makes its sink non-blocking, which children would inherit.
         super().__init__(socket, None, codec, by_line=True, line_limit=line_limit, name=name)
         self._sink = socket
@@ -75,15 +81,11 @@ class SocketHandle(Handle[Str]):
         self._scheme = scheme
         self._peer = peer
         self.timeout = timeout
-        self._newline = check_newline(newline)
         self._after_cr = False
         self._read_by = NEVER
-        self._limit = NEVER
         self._tried = False
         self._finished = False
         self._received_before = 0
-        # Held for a system call that does not wait: a reader sends what the writer has gathered.
-        self._sending = allocate_lock()
 
     def kind_like_this(self) -> type[Self]:
         """A class for many streams like this one, which share in it what they have in common.
@@ -93,38 +95,52 @@ class SocketHandle(Handle[Str]):
         common = {**self.__dict__, "_nobody": self._name, "__doc__": type(self).__doc__}
         for each in ("_peer", "_name", "_socket", "_source", "_sink"):
             del common[each]
+        common["_settings"] = common.pop("_buffer")
         return type(type(self).__name__, (type(self),), common)
 
     @classmethod
     def of(cls, socket: Socket, name: Any) -> Self:
-        """One of them, whose peer the socket module calls ``name``."""
+        """One of them, whose peer the socket module calls ``name``; or what will tell that when it is called."""
         made = object.__new__(cls)
         made._peer_name = name
-        made._begin(socket)
+        made._socket = made._source = made._sink = socket
+        made._buffer = cls._settings.fresh(socket.fileno() if cls._plain else -1)
+        if not cls._plain:
+            made._begin()
         return made
 
+    family: int
+    """Of those: AF_INET and so on."""
     _peer_name: Any
     _nobody: str
+    _settings: SocketBuffer
+    _plain: bool
+    """Whether its descriptor can be read and written as it is: most of it is one native call then."""
 
-    def _begin(self, socket: Socket) -> None:
-        """What each has of its own."""
-        self._socket = self._source = self._sink = socket
-        self._buffer = self._new_buffer()
-        self._pending = bytearray()
-        self._sending = allocate_lock()
+    def _begin(self) -> None:
+        """What each has of its own when it is not plain."""
 
-    def _new_buffer(self) -> ReadBuffer:
+    def _begin_to_write(self) -> None:
+        pass  # see _new_buffer
+
+    def _new_buffer(self) -> SocketBuffer:
         limit = -1 if self._line_limit is None else self._line_limit
-        return ReadBuffer(self._codec.line_form, limit, lenient=True, is_socket=True)
+        return SocketBuffer(self._codec.line_form, limit, crlf=self._newline != "\n")
+
+    def _is_plain(self) -> None:
+        """Let its descriptor be read and written natively."""
+        self._plain = True
+        self._buffer.source = self._buffer.sink = self._socket.fileno()
 
     @property
     def timeout(self) -> float | None:
         """Seconds that a call may take which is given no limit of its own; ``None`` for ever."""
-        return self._timeout
+        return None if self._buffer.timeout < 0 else self._buffer.timeout
 
     @timeout.setter
     def timeout(self, timeout: float | None) -> None:
-        self._timeout = check_timeout(timeout)
+        seconds = check_timeout(timeout)
+        self._buffer.timeout = -1 if seconds is None else seconds
 
     @property
     def newline(self) -> str:
@@ -139,11 +155,11 @@ class SocketHandle(Handle[Str]):
     @property
     def deadline_of_life(self) -> int:
         """What ``limit`` has set."""
-        return self._limit
+        return self._buffer.life
 
     def limit(self, deadline: int) -> None:
         """Bound all of its calls together by a deadline, whatever their own time-outs."""
-        self._limit = deadline
+        self._buffer.life = deadline
 
     @property
     def deadline(self) -> int:
@@ -160,28 +176,27 @@ class SocketHandle(Handle[Str]):
         self._tried = False
 
     def _by(self, timeout: float | None) -> int:
+        life = self._buffer.life
         if timeout is None:
-            timeout = self._timeout
-            if timeout is None:
-                return self._limit
+            timeout = self._buffer.timeout
+            if timeout < 0:
+                return life
         own = after(timeout)
-        return own if self._limit == NEVER else sooner(own, self._limit)
+        return own if life == NEVER else sooner(own, life)
 
     # --- reading ---
 
     def _reading_from(self) -> int:
-        fd = self._socket.calls.fileno()
-        if fd < 0 or self._source is None:
+        if self._source is None or self._socket.closed:
             raise ValueError(f"{self._described()} is closed")
-        return fd
+        return self._socket.fileno()
 
     def _writing_to(self) -> int:
-        fd = self._socket.calls.fileno()
-        if fd < 0 or self._sink is None:
+        if self._sink is None or self._socket.closed:
             raise ValueError(f"{self._described()} is closed")
         if self._finished:
             raise ValueError(f"{self._described()} was shut down for writing")
-        return fd
+        return self._socket.fileno()
 
     def _fill(self) -> None:
         if self._pending:
@@ -208,6 +223,25 @@ class SocketHandle(Handle[Str]):
         """Read once into the buffer: as ``wait.fill`` tells."""
         return wait.fill(self._buffer, fd, self._read_size, self._read_by, seen)
 
+    def _explain(self) -> None:
+        """Raise what has ended a native call, if that is what it was."""
+        said = self._buffer.said
+        if said == 0:
+            self._expired("reading from")
+        if said == RESET:
+            self._reset()
+        if said == wait.CLOSED:
+            raise wait.ClosedMeanwhile(f"{self._described()} was closed by another thread")
+
+    def __iter__(self) -> Iterator[Str]:
+        self._reading_from()
+        return cast("Iterator[Str]", HandleLines(self._buffer, self._line_after_all))
+
+    def _line_after_all(self) -> Str:
+        """A line that the native buffer has not given."""
+        self._explain()
+        return self.readline()
+
     def _expired(self, doing: str) -> NoReturn:
         if doing.startswith("reading"):
             have = len(self._buffer) + len(self._decoded)
@@ -232,6 +266,12 @@ class SocketHandle(Handle[Str]):
         Sent when a line is whole, at ``flush``, and before a read waits. ``BrokenPipeError`` with
         ``.taken`` when nobody reads any more; after a ``TimeoutError`` the rest goes with the next flush.
         """
+        done = self._buffer.write(data)
+        if done > 0:
+            return len(data)
+        if done < 0:
+            self._push(self._by(timeout))
+            return len(data)
         self._writing_to()
         encoded = self._codec.encode(data if self._newline == "\n" else self._with_newlines(data))
         ends = b"\n" in encoded
@@ -239,7 +279,7 @@ class SocketHandle(Handle[Str]):
             sent = self._send_at_once(encoded) if ends and not self._pending and len(encoded) < _BLOCK else 0
             if sent == len(encoded):
                 return len(data)
-            self._pending += encoded[sent:]
+            self._pending.extend(encoded[sent:])
         if ends or len(self._pending) >= _BLOCK:
             self._push(self._by(timeout))
         return len(data)
@@ -290,7 +330,7 @@ class SocketHandle(Handle[Str]):
             count = self._socket.calls.send(data, NO_WAIT)
         except OSError:
             return 0
-        self._taken += count
+        self._buffer.taken += count
         return count
 
     def _send_some(self) -> bool:
@@ -299,7 +339,7 @@ class SocketHandle(Handle[Str]):
             return True
         count = self._send_now(self._pending)
         del self._pending[:count]
-        self._taken += count
+        self._buffer.taken += count
         return not self._pending
 
     def _send_now(self, data: bytearray) -> int:
@@ -316,8 +356,12 @@ class SocketHandle(Handle[Str]):
         if self._finished:
             return
         self.flush(timeout=timeout)
-        self._finished = True
+        self._finish()
         self._shut()
+
+    def _finish(self) -> None:
+        self._finished = True
+        self._buffer.sink = -1
 
     def _shut(self) -> None:
         """Tell the peer that nothing more comes."""
@@ -338,6 +382,9 @@ class SocketHandle(Handle[Str]):
         """
         if self._source is None or self._socket.closed:
             return
+        if self._buffer.at_rest():
+            self._close_ends()
+            return
         try:
             if self._pending:
                 self.flush()
@@ -351,7 +398,7 @@ class SocketHandle(Handle[Str]):
         # Nothing unread: a plain close. No shutdown in this case, for the connection may be a child's by now.
         if not wait.one(self._socket.fileno(), wait.READ, 0) or not self._discard():
             return
-        self._finished = True
+        self._finish()
         self._shut_socket()
         deadline = after(LINGER)
         while not passed(deadline):
@@ -381,6 +428,18 @@ class SocketHandle(Handle[Str]):
         answer = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, bytes(4))
         return int.from_bytes(answer, sys.byteorder)
 
+    def _close_ends(self) -> None:
+        if self._source is not None:
+            self._buffer.source = self._buffer.sink = -1
+            self._socket.close()
+        if self._arrived:
+            self._drop_arrived()
+
+    _arrived: Any = ()
+
+    def _drop_arrived(self) -> None:
+        """Close the descriptors that came and were not taken."""
+
     def cut(self) -> None:
         """End both directions at once, from any thread: whoever reads meets the end, whoever writes a broken pipe."""
         try:
@@ -393,6 +452,10 @@ class SocketHandle(Handle[Str]):
         with self._sending:
             self._pending.clear()
         self._close_ends()
+
+
+def _known(name: Any) -> Any:
+    return name() if callable(name) else name
 
 
 def check_newline(newline: str) -> str:

@@ -9,7 +9,7 @@ from hornpipe import wait
 from hornpipe.deadline import after, passed, sooner
 from hornpipe.lines import Str
 from hornpipe.sockets.connection import Connection
-from hornpipe.sockets.descriptor import NO_WAIT, Socket
+from hornpipe.sockets.descriptor import NO_WAIT
 from hornpipe.sockets.socket_handle import LINGER
 
 _PIECE = 16 * 1024
@@ -26,6 +26,7 @@ class TlsConnection(Connection[Str]):
     def __init__(self, *arguments: Any, context: ssl.SSLContext, server_name: str | None, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._plain = False
+        self._buffer.source = self._buffer.sink = -1
         self._context = context
         # Who is asked for a name is a client; the listening side has none to ask for.
         self._server_name = server_name
@@ -34,8 +35,8 @@ class TlsConnection(Connection[Str]):
         self._refused = False
         self._cipher = bytearray()
 
-    def _begin(self, socket: Socket) -> None:
-        super()._begin(socket)
+    def _begin(self) -> None:
+        super()._begin()
         self._cipher = bytearray()
 
     # --- the handshake ---
@@ -161,7 +162,7 @@ class TlsConnection(Connection[Str]):
             with memoryview(self._pending) as whole, whole[:_PIECE] as part:
                 count = self.tls.write(part)
             del self._pending[:count]
-            self._taken += count
+            self._buffer.taken += count
         self._send_cipher()
         return not self._pending and not self._cipher
 
@@ -200,7 +201,7 @@ class TlsConnection(Connection[Str]):
 
     def _hear_out(self) -> None:
         if self._shaken and not self._finished:
-            self._finished = True
+            self._finish()
             try:
                 self._say_farewell(sooner(self._by(None), after(LINGER)))
             except (TimeoutError, BrokenPipeError):
