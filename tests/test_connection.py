@@ -355,6 +355,16 @@ class TestEnds:
         assert len(errors) == 1
         other.close()
 
+    def test_what_is_closed_has_no_end(self) -> None:
+        """Also when the end had been read before."""
+        one, other = hp.socket_pair()
+        other.close()
+        assert one.read() == ""
+        one.close()
+        for call in (one.read, one.readline, one.read_some, lambda: one.read(1)):
+            with pytest.raises(ValueError, match="closed"):
+                call()
+
     def test_what_is_closed_says_so(self) -> None:
         one, other = hp.socket_pair()
         other.close()

@@ -128,6 +128,14 @@ def test_an_answer_without_end_or_newline_is_refused_and_can_still_be_read(stder
             talk.readline()
 
 
+def test_what_is_closed_has_no_end() -> None:
+    cat = hp.cmd("cat").duplex()
+    cat.close()
+    for call in (cat.read, cat.readline, cat.read_some, lambda: cat.read(1)):
+        with pytest.raises(ValueError, match="closed"):
+            call()
+
+
 @pytest.mark.parametrize("output", ["kept", "closed"])
 def test_a_deadline_that_passes_while_it_is_closed_is_a_timeout(output: str) -> None:
     """Within its grace the child may end by itself; its deadline stays what it was."""

@@ -22,6 +22,13 @@ KEY = hp.sysv.key_for(f"hornpipe tests of interop {os.getpid()}")
 PATIENCE = 30
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _the_number_0_is_used_up():
+    """The page's ``|| die`` takes the id 0 for a failure, and the first object of a machine or container has it."""
+    with SharedMemory.create(1), SemaphoreSet.create([0]), MessageQueue.create():
+        pass
+
+
 def perl(program, *arguments, **options):
     """A Perl program to talk with, line by line."""
     program = f"use strict; $| = 1; {program}"
@@ -485,6 +492,10 @@ class TestC:
             assert c_side("letter", queue.id) == [f"{2**40} 7 2.5 42"]
             message = queue.receive(timeout=0)
             assert (message.type, layout.unpack(message.data)) == (2**41, (b"\x07", 2.5, -42))
+
+    def test_a_letter_is_no_project(self) -> None:
+        with pytest.raises(TypeError, match=r"not 'a'; for a letter take its ord\(\)"):
+            hp.sysv.ftok("/", "a")  # type: ignore[arg-type]
 
     def test_ftok_is_theirs(self, c_side, tmp_path):
         """gotcha:Y12"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import errno
 import os
 import struct
 import subprocess
@@ -190,6 +191,12 @@ class TestWaysToAttach:
             assert first.stat().attaches == 2
         with pytest.raises(ValueError, match="at least 1 byte"):
             SharedMemory.create(0)
+
+    def test_what_there_is_no_memory_for_names_its_size(self):
+        """perlipc:Y1."""
+        with pytest.raises(OSError, match=f"no memory for a segment of {1 << 60} bytes") as caught:
+            SharedMemory.create(1 << 60)
+        assert caught.value.errno == errno.ENOMEM
 
     def test_huge_pages_are_had_or_it_is_said_who_sets_them_aside(self):
         try:

@@ -419,6 +419,7 @@ class Handle(Generic[Str]):
         for end in (self._source, self._sink):
             if end is not None:
                 end.close()
+        self._buffer.forget_end()
 
     def close(self) -> None:
         """Flush and close; closing twice does nothing."""

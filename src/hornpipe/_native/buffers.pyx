@@ -415,6 +415,10 @@ cdef class ReadBuffer:
         """No more will come."""
         self.ended = True
 
+    def forget_end(self):
+        """Whoever reads again has to ask the descriptor, and hears that it is closed."""
+        self.ended = False
+
     def take(self, Py_ssize_t size):
         """At most ``size`` bytes off the front; all of them when negative."""
         cdef size_t held = self.end - self.start

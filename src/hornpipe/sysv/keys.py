@@ -17,6 +17,8 @@ def ftok(path: str | bytes | os.PathLike[Any], project: int) -> int:
     >>> ftok("/", 65) == ftok("/../", 65), ftok("/", 65) == ftok("/", 66)
     (True, False)
     """
+    if not isinstance(project, int):
+        raise TypeError(f"project must be a number from 1 to 255, not {project!r}; for a letter take its ord()")
     if not 1 <= project <= 255:
         raise ValueError(f"project must be from 1 to 255, not {project}: only its lower 8 bits would count")
     found = os.stat(path)

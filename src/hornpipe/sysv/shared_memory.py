@@ -98,6 +98,8 @@ class SharedMemory(_sysv.Segment, Lasting):
                     f"create: no {size} bytes of huge pages: root sets them aside in /proc/sys/vm/nr_hugepages and "
                     "lets others have them by /proc/sys/vm/hugetlb_shm_group",
                 ) from None
+            if error.errno == errno.ENOMEM:
+                raise OSError(error.errno, f"create: no memory for a segment of {size} bytes") from None
             raise
         shm = cls._made(*made, created=True, read_only=False, address=address)
         if transient:
