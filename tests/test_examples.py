@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -238,6 +239,20 @@ class TestDaemonsAndNames:
         finally:
             os.kill(pid, signal.SIGTERM)
         wait_until(lambda: not pidfile.exists(), 20, "the daemon's end")
+        wait_until(lambda: not hp.alive(pid), 20, "the daemon's end")
+
+    def test_a_daemon_whose_lines_go_to_syslog(self, tmp_path):
+        """perlipc:D3"""
+        pidfile, log = tmp_path / "pid", tmp_path / "log"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
+            syslog.bind(str(log))
+            syslog.settimeout(20)
+            assert said("logged_daemon.py", pidfile, "--", "logger", "--socket", log, "--tag", "clock") == ""
+            pid = int(pidfile.read_text())
+            try:
+                assert re.fullmatch(r"<13>.* clock: \w{3} \w{3} .* \d{4}", syslog.recv(4096).decode())
+            finally:
+                os.kill(pid, signal.SIGTERM)
         wait_until(lambda: not hp.alive(pid), 20, "the daemon's end")
 
 

@@ -178,6 +178,23 @@ class TestCall:
         assert cause.type_name == "KeyError"
         assert "in raise_" in cause.traceback
 
+    @pytest.mark.parametrize(
+        ("name", "kind"),
+        [
+            ("no-such-program", FileNotFoundError),
+            ("/etc/passwd", PermissionError),
+            ("/etc/passwd/x", NotADirectoryError),
+        ],
+    )
+    def test_a_program_that_it_could_not_start_is_the_callers_error_with_all_facts(self, name: str, kind: type):
+        with pytest.raises(hp.SpawnError) as here:
+            hp.cmd(name).run()
+        with pytest.raises(hp.SpawnError) as there:
+            hp.fn(lambda: hp.cmd(name).run()).call()
+        assert isinstance(there.value, kind)
+        facts = [(str(e), e.errno, e.filename, e.stage, e.argv) for e in (here.value, there.value)]
+        assert facts[0] == facts[1]
+
     @pytest.mark.parametrize("error", [KeyboardInterrupt, OutOfTheBlue, GeneratorExit])
     def test_raises_whatever_it_was(self, error: type[BaseException]):
         """gotcha:SP6"""

@@ -42,8 +42,8 @@ ORDER = """
     command
     fifo_answers fifo input_files address resolve alarms
     supervision sockets sysv
-    reexec pidfile
-    daemon server expect
+    succession rehearsal reexec pidfile privileges
+    outlets starter daemon server expect
     testing
     cli
 """

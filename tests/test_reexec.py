@@ -777,8 +777,11 @@ os.set_inheritable(w, True)
 s = listener()
 hp.restart_on_hup(keep={"http": s}, check=False)
 hp.SIG["USR1"] = "IGNORE"
+# Not those that hornpipe keeps for itself, from when it first needs them: a USR2 that comes before the handler of HUP
+# has returned is such a need.
+kept = sum(1 << number - 1 for number in (signal.SIGRTMAX, signal.SIGSTKFLT))
 hp.SIG["USR2"] = lambda sig: say(
-    cwd=os.getcwd(), blocked=status("SigBlk"), ignored=status("SigIgn"), caught=status("SigCgt"),
+    cwd=os.getcwd(), blocked=status("SigBlk"), ignored=status("SigIgn"), caught=status("SigCgt") & ~kept,
     passed=[os.get_inheritable(s.fileno()), os.get_inheritable(w)], timer=signal.getitimer(signal.ITIMER_REAL)[1],
 )
 signal.setitimer(signal.ITIMER_REAL, 1000, 500)
@@ -1003,8 +1006,8 @@ def reload():
 
 hp.SIG["USR1"] = over
 hp.on_hup(reload)
-say(up=True)
 try:
+    say(up=True)  # HUP may come before this has returned
     rest()
 except Over:
     say(over=True)

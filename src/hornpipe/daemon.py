@@ -9,27 +9,18 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NoReturn, Self, Union
+from typing import Any, Self
 
 from hornpipe import image, reaper, reexec, supervision, wait
 from hornpipe._native import spawn as _spawn
 from hornpipe._native import wait as _wait
-from hornpipe.deadline import NEVER, after, check_timeout
-from hornpipe.errors import spawn_error
+from hornpipe.deadline import NEVER, check_timeout
 from hornpipe.fd import Descriptor, above_stdio, flush_printed, pipe
+from hornpipe.outlets import Outlet, Outlets
 from hornpipe.pidfile import PidFile
+from hornpipe.privileges import drop_privileges
 from hornpipe.signals import SIG
-from hornpipe.spawn.recipe import find_ids
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-Output = Union["Path", int, None]
-"""Where a standard stream goes: a file (appended to), a descriptor, or /dev/null."""
-
-_READY = b"\0ready\0"
-"""What ends the daemon's words to its starter; no text has it."""
-
+from hornpipe.starter import READY, await_ready, pidfd_of
 
 _STDERR, _STARTER = "hornpipe: stderr of the daemon", "hornpipe: starter of the daemon"
 
@@ -66,7 +57,7 @@ class Daemon:
                 os.dup2(self._stderr.fileno(), 2)
                 self._stderr.close()
             with starter:
-                os.write(starter.fileno(), _READY)
+                os.write(starter.fileno(), READY)
         if self.supervised:
             supervision.notify(READY=1, MAINPID=os.getpid())
 
@@ -94,46 +85,13 @@ class Daemon:
         self.close()
 
 
-def drop_privileges(
-    who: str, user: str | int | None, group: str | int | None = None, groups: Iterable[str | int] | None = None
-) -> None:
-    """Become this user for good, with all threads; ``SpawnError`` when that is not permitted (gotcha:PR1, PR2)."""
-    ids = find_ids(who, user, group, None if groups is None else tuple(groups))
-    if ids is None:
-        return
-    try:
-        # Groups, gid, uid: in any other order the later calls lack the privilege. These are libc's,
-        # which change all threads; the raw calls would change this one alone.
-        os.setgroups(ids.groups)
-        os.setresgid(ids.gid, ids.gid, ids.gid)
-        os.setresuid(ids.uid, ids.uid, ids.uid)
-    except OSError as error:
-        raise spawn_error(
-            error.errno or 0, f"{who} cannot become user {ids.name!r}: {error.strerror}", stage="user"
-        ) from None
-    if os.getresuid() != (ids.uid,) * 3 or os.getresgid() != (ids.gid,) * 3 or _way_back(ids.uid):
-        # Neither here nor there: nothing may go on running like this.
-        os.write(2, b"privileges could be had back after they were dropped\n")
-        os._exit(70)
-
-
-def _way_back(uid: int) -> bool:
-    if uid == 0:
-        return False
-    try:
-        os.setresuid(-1, 0, -1)
-    except PermissionError:
-        return False
-    return True
-
-
 def daemonize(
     pidfile: str | os.PathLike[Any] | None = None,
     *,
     chdir: str | os.PathLike[Any] = "/",
     umask: int = 0o022,
-    stdout: Output = None,
-    stderr: Output = None,
+    stdout: Outlet = None,
+    stderr: Outlet = None,
     keep: Iterable[int] = (),
     timeout: float | None = 30,
 ) -> Daemon:
@@ -144,6 +102,10 @@ def daemonize(
     its exit code (1 if that was 0). The daemon lives in a session of its own without a terminal, works in
     ``chdir`` with ``umask``, ignores no signal and blocks none (handlers stay), has /dev/null or the given
     files as its standard streams, and no descriptor but those in ``keep``: close files before.
+
+    ``stdout`` and ``stderr`` may also be commands, ``hp.cmd("logger", "--tag", "mine")``, whose stdin they are
+    then; the same one for both runs once. It is started at once (``SpawnError``), started again if it dies while
+    the daemon lives, and ends with it. Until ``.ready()`` stderr goes to the starter all the same.
 
     ``pidfile`` is locked for as long as the daemon lives: ``AlreadyRunning`` names the one that is there.
     Where a service manager or a container waits for this very process it stays in front. Raises
@@ -178,20 +140,22 @@ def daemonize(
         raise RuntimeError("daemonize() closes the descriptors of the event loop that runs it; start the loop later")
     # All that can fail because of the caller fails here, before anything has happened, on his terminal.
     folder = above_stdio(os.open(chdir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-    opened = [Descriptor(folder)]
+    outlets = Outlets(chdir, umask)
+    outlets.opened.append(Descriptor(folder))
     kept = {_number(each) for each in keep}
+    held = None if pidfile is None else PidFile(pidfile)
     try:
-        out, err = (_open(target, opened) for target in (stdout, stderr))
-        held = None if pidfile is None else PidFile(pidfile)
         if held is not None:
             held.hold()
+        out, err = (outlets.descriptor_of(outlet) for outlet in (stdout, stderr))
     except BaseException:
-        for each in opened:
-            each.close()
+        outlets.close()
+        if held is not None:
+            held.remove()
         raise
     image.is_daemon = True
     if again or supervision.supervised():
-        return _stay_in_front(held, folder, umask, out, err, opened)
+        return _stay_in_front(held, folder, umask, out, err, outlets)
     flush_printed()
     words, telling = pipe()
     # The caller's handlers are the daemon's, and nothing for the process in between.
@@ -203,7 +167,7 @@ def daemonize(
         raise
     if first:
         telling.close()
-        _start(first, words, timeout, mask)
+        await_ready(first, words, timeout, mask)
     # Garbage of before may own descriptors; closed later by number, they would be somebody else's.
     gc.freeze()
     words.close()
@@ -221,7 +185,7 @@ def daemonize(
     null.close()
     becomes_out.close()
     stays = {*kept, telling.fileno(), final.fileno()} | ({held.fileno()} if held is not None else set())
-    for each in opened:
+    for each in outlets.opened:
         each.detach() if each.fileno() in stays else each.close()
     _wait.abandon()  # its pipe is among what is closed; the next wait makes another
     _spawn.close_all_but(stays)
@@ -238,16 +202,8 @@ def _number(fd: int) -> int:
     return fd
 
 
-def _open(target: Output, opened: list[Descriptor]) -> int | None:
-    if target is None or isinstance(target, int):
-        return target
-    file = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-    opened.append(Descriptor(above_stdio(file)))
-    return opened[-1].fileno()
-
-
 def _stay_in_front(
-    held: PidFile | None, folder: int, umask: int, out: int | None, err: int | None, opened: list[Descriptor]
+    held: PidFile | None, folder: int, umask: int, out: int | None, err: int | None, outlets: Outlets
 ) -> Daemon:
     flush_printed()
     os.umask(umask)
@@ -257,8 +213,7 @@ def _stay_in_front(
     for target, number in ((out, 1), (err, 2)):
         if target is not None and (number == 1 or starter is None):
             os.dup2(target, number)
-    for each in opened:
-        each.close()
+    outlets.close()
     if held is not None:
         held.write()
         _remove_at_exit(held)
@@ -300,7 +255,7 @@ def _leave_session(telling: Descriptor) -> None:
     # Its exit status is the daemon's if that ends first; what it says is read by the starter.
     status = 70
     try:
-        ended = _pidfd(daemon)
+        ended = pidfd_of(daemon)
         # Nothing of the caller's may be held open here, least of all the lock of a daemon that has died.
         _wait.abandon()
         _spawn.close_all_but({telling.fileno()} | ({ended} if ended is not None else set()))
@@ -319,95 +274,6 @@ def _leave_session(telling: Descriptor) -> None:
             status = 128 - status if status < 0 else status
     finally:
         os._exit(status)
-
-
-def _pidfd(pid: int) -> int | None:
-    try:
-        return above_stdio(os.pidfd_open(pid))
-    except (AttributeError, OSError):
-        return None
-
-
-def _start(first: int, words: Descriptor, timeout: float | None, mask: Iterable[int]) -> NoReturn:
-    """The starter's end. Whatever its signal handlers raise, it does not return to the caller's code."""
-    code = 1
-    try:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        code = _await_ready(first, words, timeout)
-    except BaseException as error:  # noqa: BLE001 - a KeyboardInterrupt or whatever a handler raised ends both of us
-        _end(first, words)
-        if isinstance(error, KeyboardInterrupt):
-            code = 128 + signal.SIGINT
-        elif isinstance(error, SystemExit):
-            code = error.code if isinstance(error.code, int) and error.code > 0 else 1
-        else:
-            sys.excepthook(type(error), error, error.__traceback__)
-    finally:
-        os._exit(code)
-
-
-def _await_ready(first: int, words: Descriptor, timeout: float | None) -> int:
-    """Show what the daemon says; the exit code that it deserves."""
-    deadline = after(timeout)
-    # A child of the daemon may hold the pipe open after the daemon's death, so the end is not all we wait for.
-    over = _pidfd(first)
-    held_back = b""
-    said = False
-    while True:
-        ends = [(words.fileno(), wait.READ)] + ([(over, wait.READ)] if over is not None else [])
-        ready = dict(wait.until(ends, deadline))
-        if not ready:
-            _show(held_back + b"the daemon was not ready within %g s, and was ended\n" % (timeout or 0))
-            _end(first, words)
-            return 1
-        if words.fileno() in ready:
-            data = os.read(words.fileno(), 65536)
-            if data:
-                said = True
-                before, is_ready, behind = (held_back + data).partition(_READY)
-                if is_ready:
-                    _show(before + behind)
-                    return 0
-                # The last bytes may be the beginning of it.
-                shown = max(0, len(before) - len(_READY) + 1)
-                held_back = before[shown:]
-                _show(before[:shown])
-                continue
-        elif over is not None:
-            how = os.waitid(os.P_PID, first, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if how is not None and how.si_code != os.CLD_EXITED:
-                # Somebody killed the process in between; the daemon lives as long as the pipe is open.
-                over = None
-                continue
-        _show(held_back)
-        if not said:
-            _show(b"the daemon ended before it was ready\n")
-        wait.child(first, after(1.0))
-        pid, raw = os.waitpid(first, os.WNOHANG)
-        code = os.waitstatus_to_exitcode(raw) if pid else 1
-        return code if code > 0 else 1
-
-
-def _end(first: int, words: Descriptor) -> None:
-    """End the daemon, and all of its session's first group, kindly at first."""
-    try:
-        os.killpg(first, signal.SIGTERM)
-    except ProcessLookupError:
-        # It has no group of its own yet. Once it is dead it starts nothing more, but it may have until now.
-        os.kill(first, signal.SIGKILL)
-    else:
-        if wait.one(words.fileno(), 0, after(1.0)):
-            return
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(first, signal.SIGKILL)
-
-
-def _show(text: bytes) -> None:
-    while text:
-        try:
-            text = text[os.write(2, text) :]
-        except OSError:
-            return
 
 
 def _reset_signals() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any
+from typing import Any, cast
 
 from hornpipe.status import ExitStatus
 
@@ -22,6 +22,12 @@ def _rebuild(kind: type[Exception], args: tuple[object, ...], facts: dict[str, A
     (OSError if isinstance(error, OSError) else Exception).__init__(error, *args)
     error.__dict__.update(facts)
     return error
+
+
+def _rebuild_spawn_error(args: tuple[Any, ...], facts: dict[str, Any], filename: object) -> Exception:
+    error: Any = _rebuild(_BY_ERRNO.get(args[0], SpawnError), args, facts)
+    error.filename = filename
+    return cast("Exception", error)
 
 
 class _Facts(Exception):
@@ -64,6 +70,10 @@ class SpawnError(_Said):
         self.filename = filename
         self.stage = stage
         self.argv = argv
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Its class is found by the errno again: those below cannot be found by the name that they show.
+        return _rebuild_spawn_error, (self.args, self.__dict__.copy(), self.filename)
 
 
 class _NotFound(SpawnError, FileNotFoundError):

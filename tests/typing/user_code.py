@@ -233,3 +233,15 @@ def servers(context: ssl.SSLContext) -> None:
         assert_type(server.stop(), hp.Counts)
     options: hp.ServerOptions = {"model": "inline", "stop_grace": 1.0}
     hp.serve("tcp://:9000", greet, **options)
+
+
+# --- daemons ---
+
+
+def daemons() -> None:
+    log = hp.cmd("logger", "--tag", "mine")
+    with hp.daemonize("/run/mine.pid", stdout=log, stderr=log) as daemon:
+        assert_type(daemon, hp.Daemon)
+        daemon.ready()
+    hp.daemonize(stdout=Path("/var/log/mine"), stderr=hp.fn(print).as_bytes() | hp.cmd("cat"))
+    hp.daemonize(stdout=1, stderr=None, keep=[3])

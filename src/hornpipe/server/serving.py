@@ -72,7 +72,7 @@ class Serving:
             stack.callback(self._model.close)
             stack.callback(self.loop.close)
             if self._settings.user is not None or self._settings.group is not None:
-                from hornpipe.daemon import drop_privileges
+                from hornpipe.privileges import drop_privileges
 
                 drop_privileges("the server", self._settings.user, self._settings.group)
             if in_main_thread():
