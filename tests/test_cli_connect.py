@@ -255,7 +255,7 @@ def test_nobody_is_there(tmp_path):
     done = connect("tcp://127.0.0.1:1")
     assert (done.returncode, done.stderr) == (
         1,
-        b"hornpipe: [Errno 111] no connection to tcp://127.0.0.1:1: Connection refused\n",
+        b"hornpipe connect: no connection to tcp://127.0.0.1:1: Connection refused\n",
     )
     assert connect(f"unix://{tmp_path}/none").returncode == 1
     with hostile.never_accepting() as peer:

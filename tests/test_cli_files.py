@@ -101,7 +101,7 @@ class TestFifo:
         Path("sig").write_text("precious\n")
         done = run("fifo", "sig", "--", "true")
         assert done.returncode == 1
-        assert done.stderr == b"hornpipe: [Errno 17] a file is there already, not a FIFO: 'sig'\n"
+        assert done.stderr == b"hornpipe fifo: sig: a file is there already, not a FIFO\n"
         assert Path("sig").read_text() == "precious\n"
         with serving("--replace", "sig", "--", "echo", "x"):
             assert Path("sig").read_text() == "x\n"

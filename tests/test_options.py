@@ -81,6 +81,14 @@ def test_other_options_make_another_command() -> None:
     assert first.as_bytes() != first
 
 
+def test_of_stdin_and_input_the_one_said_last_is_read() -> None:
+    """Nothing that was given goes unread in silence."""
+    cat = hp.cmd("cat")
+    assert cat.with_options(stdin=hp.NULL).with_options(input="x").read() == "x"
+    assert cat.with_options(input="x").with_options(stdin=hp.NULL).read() == ""
+    assert cat.with_options(input="x").with_options(stdin=None).read() == "x"
+
+
 def test_a_variable_named_by_text_and_by_bytes_is_one_variable() -> None:
     command = hp.cmd("printenv", "A", env={"A": "1"})
     assert command.with_options(env={b"A": b"2"}).read() == "2\n"
@@ -162,6 +170,7 @@ def test_a_nul_in_a_value_is_refused_without_showing_the_value(value: Any) -> No
         ({"cwd": "a\0"}, ValueError, "cwd"),
         ({"cwd": 3}, TypeError, "cwd"),
         ({"input": 3}, TypeError, "input"),
+        ({"input": "x", "stdin": hp.NULL}, ValueError, "stdin and input both"),
         ({"buffer_limit": 0}, ValueError, "buffer_limit"),
         ({"line_limit": -1}, ValueError, "line_limit"),
         ({"user": -1}, ValueError, "user"),

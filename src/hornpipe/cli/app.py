@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from importlib.metadata import version
@@ -139,5 +140,14 @@ def main(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return die_of(signal.SIGINT)
     except OSError as error:
-        complain(f"hornpipe: {(str(error).splitlines() or [type(error).__name__])[0]}")
+        command = f"hornpipe {arguments[0]}" if arguments and arguments[0] in hornpipe.commands else "hornpipe"
+        complain(f"{command}: {_what_failed(error)}")
         return 1
+
+
+def _what_failed(error: OSError) -> str:
+    words = str(error).splitlines() or [type(error).__name__]
+    if not error.strerror:
+        return words[0]
+    # Without Python's "[Errno 2] ", which says nothing to who types commands.
+    return error.strerror if error.filename is None else f"{os.fspath(error.filename)}: {error.strerror}"

@@ -92,6 +92,11 @@ def merged(old: Given, new: Mapping[str, object]) -> Given:
             result[name] = tuple(value)  # ours: the caller's list may change
         else:
             result[name] = value
+    if "stdin" in result and "input" in result:
+        # Whichever was said last is what is read.
+        if new.get("stdin") is not None and new.get("input") is not None:
+            raise ValueError("stdin and input both say what the command reads: give one of them")
+        del result["input" if new.get("stdin") is not None else "stdin"]
     return result
 
 
