@@ -20,7 +20,7 @@ from pathlib import Path
 
 Address = tuple[str, int] | str
 
-_SECONDS = 10.0
+_SECONDS = 30.0
 _MOST = 64 * 1024 * 1024
 _CHUNK = b"x" * 65536
 # With lingering on and no time for it, close() sends RST instead of FIN (socket(7), SO_LINGER).

@@ -12,7 +12,7 @@ _FIRST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.02
 
 
-def wait_until(predicate: Callable[[], T], timeout: float = 5.0, what: str = "") -> T:
+def wait_until(predicate: Callable[[], T], timeout: float = 20.0, what: str = "") -> T:
     """Call *predicate* until it is true and return what it returned, or raise ``TimeoutError`` naming *what*.
 
     This is for facts the kernel does not announce: a file that appears, a zombie that its parent reaps. Where there is

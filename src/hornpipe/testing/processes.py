@@ -106,7 +106,7 @@ def find_marked(mark: str) -> list[int]:
     return [pid for pid in pids() if pid != me and wanted in read_proc(pid, "cmdline")]
 
 
-def wait_gone(pids: Iterable[int], timeout: float = 5.0) -> list[int]:
+def wait_gone(pids: Iterable[int], timeout: float = 20.0) -> list[int]:
     """Wait until each of *pids* has ended (a zombie has) and return those that had not when *timeout* was over.
 
     >>> wait_gone([], timeout=1)
@@ -116,7 +116,7 @@ def wait_gone(pids: Iterable[int], timeout: float = 5.0) -> list[int]:
     return [pid for pid in pids if not _ended(pid, deadline)]
 
 
-def end(process: Seen, timeout: float = 1.0) -> bool:
+def end(process: Seen, timeout: float = 10.0) -> bool:
     """KILL *process*, wait for its end and, if it is our child, reap it. False if it is still there after *timeout*.
 
     >>> end(look_at(os.posix_spawnp("sleep", ["sleep", "60"], os.environ)))

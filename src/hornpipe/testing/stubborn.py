@@ -74,16 +74,9 @@ def ignores_term(*signals: str, seconds: float = _LIFE) -> list[str]:
     >>> ignores_term("TERM", "QUIT", seconds=5)[-3:]
     ['5', 'TERM', 'QUIT']
     """
-    return _python(
-        """
-        for name in sys.argv[2:]:
-            signal.signal(getattr(signal, "SIG" + name), signal.SIG_IGN)
-        ready()
-        time.sleep(float(sys.argv[1]))
-        """,
-        f"{seconds:g}",
-        *(signals or ("TERM", "INT", "HUP")),
-    )
+    # A shell is deaf a millisecond after its start: the sooner, the less is seen of it before that.
+    program = 'life=$1; shift; trap "" "$@"; echo ready; exec sleep "$life"'
+    return ["sh", "-c", program, "ignores_term", f"{seconds:g}", *(signals or ("TERM", "INT", "HUP"))]
 
 
 def stops_itself(seconds: float = _LIFE) -> list[str]:
@@ -339,12 +332,15 @@ def daemonizes_completely(seconds: float = _LIFE, mark: str = "", lingers: bool 
     """
     return _python(
         """
-        # Close-on-exec: this pipe reaches its end of file when the daemon has executed its new image, and that is
-        # after everything else. The daemon has nothing left by which it could tell us.
+        # The daemon has nothing left by which it could tell us. Close-on-exec: this pipe reaches its end of file when
+        # the daemon executes its new image, and that is after everything else but one thing. The kernel closes the
+        # pipe before it notes where the new arguments are, and in between the process has none to be known by.
         r, w = os.pipe()
         if not os.fork():
             os.setsid()
-            if os.fork():
+            daemon = os.fork()
+            if daemon:
+                os.write(w, b"%d" % daemon)
                 os._exit(0)
             os.chdir("/")
             os.closerange(0, w)
@@ -352,7 +348,14 @@ def daemonizes_completely(seconds: float = _LIFE, mark: str = "", lingers: bool 
             os.execve(sys.executable, [sys.executable, "-I", "-S", "-c",
                 "import sys, time; time.sleep(float(sys.argv[1]))", sys.argv[1], *sys.argv[3:]], {})
         os.close(w)
-        os.read(r, 1)
+        said = b""
+        while data := os.read(r, 100):
+            said += data
+        try:
+            while not open(b"/proc/%s/cmdline" % said).read() and ") Z" not in open(b"/proc/%s/stat" % said).read():
+                time.sleep(0.001)
+        except OSError:
+            pass  # it has been ended already, or there is no /proc
         ready()
         if sys.argv[2] == "linger":
             time.sleep(float(sys.argv[1]))
