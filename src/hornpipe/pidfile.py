@@ -16,7 +16,7 @@ from hornpipe.deadline import after
 from hornpipe.fd import Descriptor, above_stdio
 
 _A_LOOK = 0.2
-"""Seconds; somebody who only asks who runs holds the lock for an instant."""
+"""Seconds for which one that is just ending, and lets go of its lock, is waited for."""
 
 
 class AlreadyRunning(FileExistsError):
@@ -70,8 +70,11 @@ class PidFile:
             try:
                 if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
                     raise FileExistsError(17, "is there and is no file", self.path)
-                if not wait.lock_file(opened.fileno(), fcntl.LOCK_EX, after(_A_LOOK)):
-                    raise AlreadyRunning(self.path, _content(opened.fileno()))
+                while not wait.lock_file(opened.fileno(), fcntl.LOCK_EX, after(_A_LOOK)):
+                    # Who only asks shares it, for an instant; but there may be many, and they may have to wait for the
+                    # processor while they have it. A daemon shares it with nobody.
+                    if not wait.lock_file(opened.fileno(), fcntl.LOCK_SH, after(0)):
+                        raise AlreadyRunning(self.path, _content(opened.fileno()))
             except BaseException:
                 opened.close()
                 raise
