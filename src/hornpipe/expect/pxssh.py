@@ -201,16 +201,22 @@ class pxssh(spawn):
     def sync_original_prompt(self, sync_multiplier: float = 1.0) -> bool:
         """Whether the far side answers an empty line with a prompt each time, and with the same one.
 
-        Each answer is awaited until the line is quiet, so a fast host costs little.
+        Each answer is awaited until the line is quiet, so a fast host costs little. One that pauses in the middle of
+        an answer is asked again, with more patience.
         """
-        quiet, longest = 0.1 * sync_multiplier, 3.0 * sync_multiplier
-        self._until_quiet(quiet, quiet)
-        answers = []
-        for _ in range(2):
-            self.sendline()
-            answers.append(self._until_quiet(quiet, longest))
-        first, second = answers
-        return bool(first) and _distance(first, second) * 5 < 2 * max(len(first), 1)
+        longest = 3.0 * sync_multiplier
+        for quiet in (0.1 * sync_multiplier, 0.3 * sync_multiplier, sync_multiplier):
+            self._until_quiet(quiet, quiet)
+            answers = []
+            for _ in range(2):
+                self.sendline()
+                answers.append(self._until_quiet(quiet, longest))
+            first, second = answers
+            if not first:
+                return False
+            if _distance(first, second) * 5 < 2 * len(first):
+                return True
+        return False
 
     def _until_quiet(self, quiet: float, longest: float) -> Any:
         """What comes until nothing has come for a while; the first of it may take longer."""
