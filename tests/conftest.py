@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import socket
 import subprocess
@@ -11,11 +12,33 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import hypothesis
 import pytest
 
 from hornpipe.testing.patience import wait_until
 
 pytest_plugins = ["pytester"]
+
+# The same examples in every run, and no clock: a verdict is about the change, not about luck and a busy machine. New
+# examples are looked for under `make soak`.
+hypothesis.settings.register_profile(
+    "steady",
+    deadline=None,
+    database=None,
+    derandomize=os.environ.get("HORNPIPE_SOAK") != "1",
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("steady")
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests are no garbage, and need not be looked at in every collection.
+
+    One of those takes a tenth of a second otherwise, in the middle of whatever is measured; and in every forked child
+    it copies all the pages that it looks at.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -109,8 +132,12 @@ def apache(tmp_path: Path) -> Callable[..., contextlib.AbstractContextManager[We
     def start(*lines: str) -> Iterator[WebServer]:
         root = tmp_path / "apache"
         (root / "pages" / "cgi-bin").mkdir(parents=True)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        # Bound, and not listening: nobody is given the port before Apache listens there, which may, since it also sets
+        # SO_REUSEADDR (socket(7)).
+        held = socket.socket()
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
         loaded = [f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in MODULES]
         configuration = [*loaded, APACHE.format(root=root, port=port), *lines]
         (root / "conf").write_text("\n".join(configuration) + "\n")
@@ -118,9 +145,12 @@ def apache(tmp_path: Path) -> Callable[..., contextlib.AbstractContextManager[We
         unshare = ["unshare", "--user", "--map-user=33", "--map-group=33", "--"] if os.geteuid() == 0 else []
         command = [*unshare, "/usr/sbin/apache2", "-DFOREGROUND", "-f", str(root / "conf")]
         # A group of its own: told to end, it tells its group.
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0) as server:
+        with (
+            held,
+            subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0) as server,
+        ):
             try:
-                wait_until(lambda: server.poll() is not None or reachable(port), 20, "Apache")
+                wait_until(lambda: server.poll() is not None or reachable(port), 30, "Apache")
                 log = root / "error.log"
                 assert server.poll() is None, log.read_text() if log.exists() else "no Apache"
                 yield WebServer(port, root / "pages", log)
