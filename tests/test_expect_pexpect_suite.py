@@ -36,7 +36,7 @@ from hornpipe.expect import fdpexpect, popen_spawn, pxssh, replwrap, socket_pexp
 
 LEFT_OUT = ("test_ansi.py", "test_screen.py", "test_FSM.py")
 DESELECTED = ("test_bad_child_pid", "test_existing_spawn", "test_zsh")
-# These sleep for one second to eleven each, nine minutes in ten of the whole; the other tests always run.
+# These sleep for one second to eleven each, nineteen minutes in twenty of the whole; the other tests always run.
 SLEEPERS = (
     *("socket_fd.py::ExpectTestCase::test_multiple_interrupts", "socket.py::ExpectTestCase::test_multiple_interrupts"),
     *("socket_fd.py::ExpectTestCase::test_interrupt", "socket.py::ExpectTestCase::test_interrupt"),
@@ -46,9 +46,13 @@ SLEEPERS = (
     *("expect.py::ExpectTestCase::test_expect_timeout", "popen_spawn.py::ExpectTestCase::test_expect_timeout"),
     *("expect.py::ExpectTestCase::test_signal_handling", "timeout_pattern.py", "performance.py"),
     *("replwrap.py::REPLWrapTestCase::test_long_running_continuation", "async.py::AsyncTests::test_timeout"),
-    "replwrap.py::REPLWrapTestCase::test_long_running_multiline",
+    *("replwrap.py::REPLWrapTestCase::test_long_running_multiline", "async.py::AsyncTests::test_async_and_gc"),
+    *("misc.py::TestCaseMisc::test_sighup", "misc.py::TestCaseMisc::test_exception_tb"),
+    *("misc.py::TestCaseMisc::test_read_poll_timeout", "isalive.py::IsAliveTestCase::test_signal_wait"),
+    *("expect.py::ExpectTestCase::test_expect_index", "isalive.py::IsAliveTestCase::test_expect_wait"),
+    *("expect.py::ExpectTestCase::test_increasing_searchwindowsize", "delay.py::TestCaseDelay::test_delaybeforesend"),
 )
-PASSED, PASSED_AWAKE = 233, 208
+PASSED, PASSED_AWAKE = 233, 197
 WHOLE = bool(os.environ.get("HORNPIPE_SOAK"))
 
 _IMPORTS = (
@@ -62,7 +66,9 @@ _IMPORTS = (
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pexpect")
-    download = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "-qq", "--no-deps"]
+    # With fewer attempts than the watchdog has patience: without a network this is skipped, and does not fail.
+    download = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--retries=1", "--timeout=10"]
+    download += ["download", "-qq", "--no-deps"]
     got = subprocess.run(
         [*download, "--no-binary", ":all:", "--no-build-isolation", "-d", str(folder), "pexpect==4.9.0"],
         capture_output=True,
