@@ -192,11 +192,11 @@ def test_a_time_out_says_whether_the_exit_or_the_end_of_the_output_was_missing(n
     """gotcha:C3"""
     verb = VERBS[name]
     with pytest.raises(hp.CommandTimeout) as caught:
-        verb(hp.sh("exec >&- 2>&-; exec sleep 60", timeout=0.3))
+        verb(hp.sh("exec >&- 2>&-; exec sleep 60", timeout=0.5))
     assert "was killed by TERM" in str(caught.value)
     assert "held open" not in str(caught.value)
     with pytest.raises(hp.CommandTimeout, match="exited successfully, but its output is still held open"):
-        verb(hp.sh("sleep 60 & exit 0", timeout=0.3))
+        verb(hp.sh("sleep 60 & exit 0", timeout=0.5))
 
 
 def talk_much() -> None:

@@ -259,7 +259,7 @@ class TestFailures:
             done = get("--timeout", "0.5", at(peer))
             assert done.returncode == NETWORK
             assert b"time ran out" in done.stderr
-            assert time.monotonic() - begun < 4
+            assert time.monotonic() - begun < 15  # of 27 that the whole would take
 
     def test_the_smallest_code_counts(self):
         with answering(b"HTTP/1.1 500 Ouch\r\nContent-Length: 0\r\n\r\n") as (peer, _):

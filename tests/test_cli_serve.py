@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import hornpipe as hp
+from hornpipe.testing.patience import wait_until
 
 HORNPIPE = str(Path(sysconfig.get_path("scripts"), "hornpipe"))
 ANY = "tcp://127.0.0.1:0"
@@ -187,11 +188,7 @@ class TestLimits:
             before = ask(served.addresses[0], "\n")
             assert before == ask(served.addresses[0], "\n")
             served.process.send_signal(signal.SIGHUP)
-            for _ in range(1000):
-                if ask(served.addresses[0], "\n") != before:
-                    break
-            else:
-                pytest.fail("the worker stays the same")
+            wait_until(lambda: ask(served.addresses[0], "\n") != before, what="another worker")
 
 
 def test_at_a_terminal_the_log_is_seen_and_ctrl_c_ends_it():

@@ -46,14 +46,17 @@ class TestSeveralAddresses:
             + """
 open_one = socket.create_server(("127.0.0.1", port))
 begun = time.monotonic()
-connection = hp.connect(f"tcp://both.test:{port}", timeout=5)
-print(0.25 <= took(begun) < 3, connection.peer.host)
+def sockets():
+    there = [name for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")]
+    return {int(name) for name in there if os.readlink(f"/proc/self/fd/{name}").startswith("socket:")}
+before = sockets()
+connection = hp.connect(f"tcp://both.test:{port}", timeout=50)
+print(0.25 <= took(begun) < 20, connection.peer.host)
 # The loser is not left half open.
-print([name for name in os.listdir("/proc/self/fd")].count(str(connection.fileno() - 1)))
+print(sockets() - before == {connection.fileno()})
 """
         )
-        seen = in_a_network(source, setup=HOSTS).split()
-        assert seen[:2] == ["True", "127.0.0.1"]
+        assert in_a_network(source, setup=HOSTS).split() == ["True", "127.0.0.1", "True"]
 
     def test_one_that_refuses_costs_nothing(self, in_a_network: InANetwork) -> None:
         """gotcha:SO4"""
@@ -61,10 +64,10 @@ print([name for name in os.listdir("/proc/self/fd")].count(str(connection.fileno
 open_one = socket.create_server(("127.0.0.1", 0))
 port = open_one.getsockname()[1]
 import hornpipe.sockets.connecting
-hornpipe.sockets.connecting._HEAD_START = 5
+hornpipe.sockets.connecting._HEAD_START = 40
 begun = time.monotonic()
-connection = hp.connect(f"tcp://both.test:{port}", timeout=5)
-print(took(begun) < 3, connection.peer)
+connection = hp.connect(f"tcp://both.test:{port}", timeout=50)
+print(took(begun) < 20, connection.peer)
 """
         assert in_a_network(source, setup=HOSTS).startswith("True tcp://127.0.0.1:")
 
@@ -73,7 +76,7 @@ print(took(begun) < 3, connection.peer)
         source = """
 for text in ("tcp://both.test:9",):
     try:
-        hp.connect(text, timeout=5)
+        hp.connect(text, timeout=20)
     except ConnectionRefusedError as error:
         print(error)
 """
@@ -86,17 +89,19 @@ for text in ("tcp://both.test:9",):
         source = (
             FULL
             + """
+import hornpipe.sockets.connecting
+hornpipe.sockets.connecting._HEAD_START = 0.01
 begun = time.monotonic()
 try:
     hp.connect(f"tcp://both.test:{port}", timeout=0.5)
 except TimeoutError as error:
     print(error)
-print(took(begun) < 3)
+print(took(begun) < 20)
 begun = time.monotonic()
 try:
     hp.connect(f"tcp://both.test:{port}", timeout=0)
 except TimeoutError as error:
-    print(took(begun) < 1)
+    print(took(begun) < 20)
 """
         )
         said, in_time, at_once = in_a_network(source, setup=HOSTS).splitlines()
@@ -113,7 +118,7 @@ begun = time.monotonic()
 try:
     hp.connect("tcp://nobody.test:80", timeout=0.3)
 except TimeoutError as error:
-    print(took(begun) < 3, error)
+    print(took(begun) < 20, error)
 """
         assert in_a_network(source) == "True time ran out while looking up 'nobody.test'\n"
 
@@ -121,7 +126,7 @@ except TimeoutError as error:
         """gotcha:SO6"""
         source = """
 server = socket.create_server(("fe80::1", 0, 0, socket.if_nametoindex("lo")), family=socket.AF_INET6)
-print(hp.connect(f"tcp://[fe80::1%lo]:{server.getsockname()[1]}", timeout=5).peer.host)
+print(hp.connect(f"tcp://[fe80::1%lo]:{server.getsockname()[1]}", timeout=20).peer.host)
 """
         setup = "ip addr add fe80::1/64 dev lo nodad"
         assert in_a_network(source, setup=setup) == "fe80::1%lo\n"
@@ -130,7 +135,7 @@ print(hp.connect(f"tcp://[fe80::1%lo]:{server.getsockname()[1]}", timeout=5).pee
 class TestErrors:
     def test_nobody_there_is_a_refusal(self) -> None:
         with pytest.raises(ConnectionRefusedError, match="no connection to tcp://127.0.0.1:1: Connection refused"):
-            hp.connect("tcp://127.0.0.1:1", timeout=5)
+            hp.connect("tcp://127.0.0.1:1", timeout=20)
 
     def test_no_name_is_not_a_dead_name(self, tmp_path: Path) -> None:
         """gotcha:SO7"""
@@ -170,7 +175,7 @@ class TestErrors:
             begun = time.monotonic()
             with pytest.raises(TimeoutError, match="its queue is full"):
                 hp.connect(peer.url, timeout=0.2)
-            assert 0.2 <= time.monotonic() - begun < 2
+            assert 0.2 <= time.monotonic() - begun < 20
 
     def test_room_in_a_full_unix_queue_is_taken(self, tmp_path: Path) -> None:
         """gotcha:SO11"""
@@ -180,7 +185,7 @@ class TestErrors:
             listener.listen(0)
             first.connect(str(path))
             made: list[hp.Connection[str]] = []
-            thread = threading.Thread(target=lambda: made.append(hp.connect(f"unix://{path}", timeout=10)))
+            thread = threading.Thread(target=lambda: made.append(hp.connect(f"unix://{path}", timeout=20)))
             thread.start()
             listener.accept()[0].close()
             thread.join()
@@ -193,7 +198,7 @@ class TestErrors:
             port = holder.getsockname()[1]
         address = f"tcp://127.0.0.1:{port}"
         with pytest.raises(ConnectionRefusedError):
-            hp.connect(address, local=address, timeout=5)
+            hp.connect(address, local=address, timeout=20)
 
     @pytest.mark.parametrize(
         ("arguments", "options", "complaint"),
@@ -211,14 +216,14 @@ class TestErrors:
 
     def test_a_local_address_of_another_family_is_told(self) -> None:
         with pytest.raises(OSError, match="another family"):
-            hp.connect("tcp://127.0.0.1:1", local="tcp://[::1]:0", timeout=5)
+            hp.connect("tcp://127.0.0.1:1", local="tcp://[::1]:0", timeout=20)
 
 
 def test_the_local_address_is_where_it_comes_from() -> None:
     """perlipc:N17"""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = "tcp://{}:{}".format(*listener.getsockname())
-        with hp.connect(url, local="tcp://127.0.0.2:0", timeout=5) as connection:
+        with hp.connect(url, local="tcp://127.0.0.2:0", timeout=20) as connection:
             taken, (host, port) = listener.accept()
             taken.close()
             assert connection.local == hp.Address("tcp", host, str(port))
@@ -226,7 +231,7 @@ def test_the_local_address_is_where_it_comes_from() -> None:
 
 
 def test_small_packets_leave_at_once_and_the_dead_are_noticed() -> None:
-    with hostile.silent_server() as peer, hp.connect(peer.url, timeout=5) as connection:
+    with hostile.silent_server() as peer, hp.connect(peer.url, timeout=20) as connection:
         assert connection.nodelay
         connection.nodelay = False
         assert not connection.nodelay
@@ -252,7 +257,7 @@ use IO::Socket; $| = 1; my $s = {make} or die $!; print {where}, "\\n";
 my $c = $s->accept; my $line = <$c>; print $c "you said $line"; print $c "bye\\015\\012"; close $c;
 """
     with hp.cmd("perl", "-e", program, timeout=20).lines() as perl:
-        with hp.connect(next(perl), timeout=10) as connection:
+        with hp.connect(next(perl), timeout=20) as connection:
             print("hello", file=connection)
             assert connection.readlines() == ["you said hello\n", "bye\n"]
         assert list(perl) == []
@@ -260,5 +265,5 @@ my $c = $s->accept; my $line = <$c>; print $c "you said $line"; print $c "bye\\0
 
 def test_errors_are_of_the_built_in_classes() -> None:
     with pytest.raises(ConnectionRefusedError) as caught:
-        hp.connect("tcp://127.0.0.1:1", timeout=5)
+        hp.connect("tcp://127.0.0.1:1", timeout=20)
     assert caught.value.errno == errno.ECONNREFUSED

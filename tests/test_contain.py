@@ -25,7 +25,7 @@ from hornpipe.testing import stubborn
 from hornpipe.testing.processes import children, look_at, pids
 from hornpipe.testing.stubborn import find_marked, new_mark, wait_gone, wait_until
 
-SLACK = 1.0
+SLACK = 10.0  # of the thirty seconds that a survivor would live
 HAS_CGROUP = contain.delegated_cgroup() is not None
 INSTANTS = 200 if os.environ.get("HORNPIPE_SOAK") == "1" else 25
 
@@ -80,7 +80,7 @@ def test_a_daemon_does_not_survive_the_end_of_its_program(rung: str) -> None:
 def test_a_process_that_keeps_forking_does_not_survive_the_end_of_its_program(rung: str) -> None:
     """gotcha:T5: whoever lists processes first is always too late for one."""
     with nothing_survives() as mark:
-        contained(*stubborn.keeps_moving(mark=mark), timeout=10).read()
+        contained(*stubborn.keeps_moving(mark=mark), timeout=30).read()
 
 
 def test_a_grandchild_cannot_hold_the_pipes_of_a_contained_command(rung: str) -> None:
@@ -88,7 +88,7 @@ def test_a_grandchild_cannot_hold_the_pipes_of_a_contained_command(rung: str) ->
     with nothing_survives() as mark:
         began = time.monotonic()
         assert contained(*stubborn.grandchild_in_new_session(mark=mark)).read() == "ready\n"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
 
 
 def test_every_verb_ends_the_whole_tree(rung: str) -> None:
@@ -168,8 +168,8 @@ def test_a_daemon_does_not_survive_a_time_out(rung: str, grace: float) -> None:
     with nothing_survives() as mark:
         began = time.monotonic()
         with pytest.raises(hp.CommandTimeout) as caught:
-            contained(*stubborn.daemonizes_completely(mark=mark, lingers=True), timeout=0.5, grace=grace).read()
-        assert time.monotonic() - began < 0.5 + grace + SLACK
+            contained(*stubborn.daemonizes_completely(mark=mark, lingers=True), timeout=1, grace=grace).read()
+        assert time.monotonic() - began < 1 + grace + SLACK
         assert caught.value.stdout == "ready\n"
         assert children() == []
 
@@ -190,16 +190,16 @@ def test_a_stopped_program_is_ended_in_time(rung: str) -> None:
     began = time.monotonic()
     with pytest.raises(hp.CommandTimeout):
         contained("sh", "-c", "kill -STOP $$; exec sleep 30", timeout=0.3, grace=20).read()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
 
 
 def test_the_deadline_holds_while_nobody_is_in_a_call(rung: str) -> None:
     """T5: the supervisor enforces it; poll alone would not."""
     with nothing_survives() as mark:
         process = contained(
-            *stubborn.daemonizes_completely(mark=mark, lingers=True), stdout=hp.NULL, timeout=0.5, grace=0.1
+            *stubborn.daemonizes_completely(mark=mark, lingers=True), stdout=hp.NULL, timeout=0.3, grace=0.1
         ).start()
-        assert select.select([process], [], [], 0.6 + SLACK)[0]
+        assert select.select([process], [], [], 0.4 + SLACK)[0]
         assert find_marked(mark) == []
         with pytest.raises(hp.CommandTimeout):
             process.wait()
@@ -324,7 +324,7 @@ def test_a_callable_is_contained_on_a_time_out(rung: str) -> None:
     """perlipc:S11b, gotcha:T5."""
     with nothing_survives() as mark:
         with pytest.raises(hp.CommandTimeout):
-            hp.fn(_leave_a_daemon, mark, lingers=True).with_options(contain=True, timeout=0.7, grace=0.1).call()
+            hp.fn(_leave_a_daemon, mark, lingers=True).with_options(contain=True, timeout=0.4, grace=0.1).call()
         assert children() == []
 
 
@@ -376,11 +376,11 @@ def _kill_the_caller(mark: str, rung: str, kind: str, delay: float | None) -> No
         finally:
             caller.kill()
         # Who is on its way from a fork of the caller to program, callable or supervisor has its output still.
-        while select.select([caller.stdout], [], [], 5)[0]:
+        while select.select([caller.stdout], [], [], 20)[0]:
             if not caller.stdout.read(4096):
                 break
         else:
-            pytest.fail("five seconds after its death the caller's output is still held")
+            pytest.fail("twenty seconds after its death the caller's output is still held")
 
 
 def _tree_is_gone(mark: str) -> None:
@@ -394,7 +394,7 @@ def _tree_is_gone(mark: str) -> None:
                 return False
         return True
 
-    wait_until(nobody, timeout=5, what="the end of the tree")
+    wait_until(nobody, what="the end of the tree")
 
 
 @pytest.mark.parametrize("kind", ["program", "callable"])
@@ -449,7 +449,9 @@ hp.fn(work).with_options(contain=True, stdin=hp.NULL).start()
 
 def _waits_in_its_group(parent: int) -> bool:
     found = [process for process in map(look_at, pids()) if process is not None and process.parent == parent]
-    return any(os.getpgid(process.pid) == process.pid and process.state == "S" for process in found)
+    with contextlib.suppress(ProcessLookupError):
+        return any(os.getpgid(process.pid) == process.pid and process.state == "S" for process in found)
+    return False
 
 
 @pytest.mark.parametrize("how", ["exec fails", "killed", "caller killed"])

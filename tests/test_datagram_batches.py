@@ -46,10 +46,10 @@ def ends(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ends]:
     unix = f"unixgram://{tmp_path}/" if kind == "unixgram" else f"unixgram://@hornpipe-{os.getpid()}-"
     local = {"udp": "udp://127.0.0.1:0", "udp6": "udp://[::1]:0", "dual": "udp://:0"}.get(kind, f"{unix}server")
     mine = f"{unix}client" if kind in ("unixgram", "abstract") else None
-    with hp.open_datagram(local=local, timeout=5) as server:
+    with hp.open_datagram(local=local, timeout=30) as server:
         assert server.local is not None
         peer = f"udp://127.0.0.1:{server.local.port}" if kind == "dual" else server.local
-        with hp.open_datagram(peer, local=mine, timeout=5) as client:
+        with hp.open_datagram(peer, local=mine, timeout=30) as client:
             yield server, client
 
 
@@ -137,7 +137,7 @@ def test_it_is_one_call_each_way(monkeypatch: pytest.MonkeyPatch) -> None:
         return sent[-1]
 
     monkeypatch.setattr(batches, "send", counted)
-    with hp.open_datagram(local="udp://127.0.0.1:0", timeout=5) as server, hp.open_datagram(server.local) as client:
+    with hp.open_datagram(local="udp://127.0.0.1:0", timeout=30) as server, hp.open_datagram(server.local) as client:
         with pytest.raises(TimeoutError):
             server.receive_many(timeout=0)  # from now on the kernel need not cut for it
         client.send_many([b"same"] * 300)
@@ -148,8 +148,8 @@ def test_it_is_one_call_each_way(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestReceivers:
     def test_each_has_its_own(self) -> None:
         with (
-            hp.open_datagram(local="udp://127.0.0.1:0", timeout=5) as one,
-            hp.open_datagram(local="udp://127.0.0.1:0", timeout=5) as other,
+            hp.open_datagram(local="udp://127.0.0.1:0", timeout=30) as one,
+            hp.open_datagram(local="udp://127.0.0.1:0", timeout=30) as other,
             hp.open_datagram(local="udp://127.0.0.1:0") as sender,
         ):
             assert one.local is not None
@@ -164,20 +164,20 @@ class TestReceivers:
         """The kernel takes them in one piece, and cuts it for who did not ask for pieces."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
             plain.bind(("127.0.0.1", 0))
-            plain.settimeout(5)
+            plain.settimeout(30)
             with hp.open_datagram("udp://{}:{}".format(*plain.getsockname())) as sender:
                 sender.send_many([b"x" * 500] * 100)
                 assert [len(plain.recv(65535)) for _ in range(100)] == [500] * 100
 
     def test_poll_sees_the_first(self) -> None:
         with (
-            hp.open_datagram(local="udp://127.0.0.1:0", timeout=5) as server,
+            hp.open_datagram(local="udp://127.0.0.1:0", timeout=30) as server,
             hp.open_datagram(server.local) as client,
         ):
             with pytest.raises(TimeoutError):
                 server.receive_many(timeout=0)
             client.send_many([b"x"] * 10)
-            assert select.select([server], [], [], 5)[0] == [server]
+            assert select.select([server], [], [], 30)[0] == [server]
             assert len(come(server, 10)) == 10
             assert select.select([server], [], [], 0)[0] == []
 
@@ -187,7 +187,7 @@ class TestFailures:
     def test_messages_that_have_to_be_cut_on_their_way_go_as_well(self, in_a_network: Callable[..., str]) -> None:
         """Pieces have to fit into packets, messages have not."""
         source = """
-with hp.open_datagram(local="udp://127.0.0.1:0", timeout=5) as server, hp.open_datagram(server.local) as client:
+with hp.open_datagram(local="udp://127.0.0.1:0", timeout=30) as server, hp.open_datagram(server.local) as client:
     client.send_many([b"x" * 3000] * 5 + [b"y"])
     print(sum((len(each.data) for each in server.receive_many()), 0))
 """
@@ -196,7 +196,7 @@ with hp.open_datagram(local="udp://127.0.0.1:0", timeout=5) as server, hp.open_d
     def test_one_that_is_too_long_is_told_with_how_many_went_before(self) -> None:
         """gotcha:U4"""
         with (
-            hp.open_datagram(local="udp://127.0.0.1:0", timeout=5) as server,
+            hp.open_datagram(local="udp://127.0.0.1:0", timeout=30) as server,
             hp.open_datagram(server.local) as client,
         ):
             with pytest.raises(OSError, match="70000 bytes are too long") as caught:
@@ -207,7 +207,7 @@ with hp.open_datagram(local="udp://127.0.0.1:0", timeout=5) as server, hp.open_d
     def test_a_full_queue_is_waited_for_and_told_of(self, tmp_path: Path) -> None:
         """gotcha:U4"""
         with (
-            hp.open_datagram(local=f"unixgram://{tmp_path}/slow", timeout=5) as slow,
+            hp.open_datagram(local=f"unixgram://{tmp_path}/slow", timeout=30) as slow,
             hp.open_datagram(slow.local) as sender,
         ):
             with pytest.raises(TimeoutError, match="the queue is full") as caught:
@@ -222,12 +222,12 @@ with hp.open_datagram(local="udp://127.0.0.1:0", timeout=5) as server, hp.open_d
         """gotcha:U2"""
         with hp.open_datagram(local="udp://127.0.0.1:0") as gone_soon:
             address = gone_soon.local
-        with hp.open_datagram(address, timeout=5) as client:
+        with hp.open_datagram(address, timeout=30) as client:
             client.send_many([b"x"])
             with pytest.raises(ConnectionRefusedError, match=str(address)):
                 client.receive_many()
             client.send_many([b"x"])
-            select.select([client], [], [], 5)
+            select.select([client], [], [], 30)
             with pytest.raises(ConnectionRefusedError, match=str(address)) as caught:
                 client.send_many([b"y", b"z"])
             assert caught.value.sent == 0  # type: ignore[attr-defined]

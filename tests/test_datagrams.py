@@ -20,6 +20,9 @@ from hornpipe.fd import pipe
 NET = (
     "ip link add v0 type veth peer name v1 && ip addr add 10.9.8.1/24 broadcast 10.9.8.255 dev v0"
     " && ip addr add fe80::1/64 dev v0 nodad && ip link set v0 up && ip link set v1 up"
+    # The kernel notes a while later that the cable is in; before that IPv6 has no way to a group.
+    " && until ip link show v0 | grep -q 'state UP' && ip -6 route show table all dev v0 | grep -q ff00;"
+    " do sleep 0.01; done"
 )
 Ends = tuple[hp.DatagramSocket, hp.DatagramSocket]
 
@@ -34,10 +37,10 @@ def ends(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ends]:
         "dual": "udp://:0",
     }[request.param]
     mine = f"unixgram://{tmp_path}/client" if request.param == "unixgram" else None
-    with hp.open_datagram(local=local, timeout=5) as server:
+    with hp.open_datagram(local=local, timeout=30) as server:
         assert server.local is not None
         peer = f"udp://127.0.0.1:{server.local.port}" if request.param == "dual" else server.local
-        with hp.open_datagram(peer, local=mine, timeout=5) as client:
+        with hp.open_datagram(peer, local=mine, timeout=30) as client:
             yield server, client
 
 
@@ -83,13 +86,13 @@ class TestMessages:
         for call in (ends[0].receive, ends[0].receive_many):
             with pytest.raises(TimeoutError, match="no datagram came"):
                 call(timeout=0.05)
-        assert 0.1 <= time.monotonic() - begun < 3
+        assert 0.1 <= time.monotonic() - begun < 20
 
     def test_poll_sees_it(self, ends: Ends) -> None:
         server, client = ends
         assert select.select([server], [], [], 0)[0] == []
         client.send(b"x")
-        assert select.select([server], [], [], 5)[0] == [server]
+        assert select.select([server], [], [], 30)[0] == [server]
         assert os.get_blocking(server.fileno())
         assert not os.get_inheritable(server.fileno())
 
@@ -114,12 +117,12 @@ class TestPeers:
         ):
             stranger.send(b"forged", client.local)
             server.send(b"true", client.local)
-            assert client.receive(timeout=5).data == b"true"
+            assert client.receive(timeout=30).data == b"true"
 
     def test_a_refusal_is_told_with_who_refused(self) -> None:
         """gotcha:U2: a socket without a peer never hears of it by itself."""
         with (
-            hp.open_datagram(local="udp://127.0.0.1:0", timeout=5) as sender,
+            hp.open_datagram(local="udp://127.0.0.1:0", timeout=30) as sender,
             hp.open_datagram(local="udp://127.0.0.1:0") as here,
         ):
             sender.send(b"x", here.local)
@@ -127,11 +130,11 @@ class TestPeers:
             with pytest.raises(ConnectionRefusedError, match="udp://127.0.0.1:1: Connection refused"):
                 sender.receive()
             sender.send(b"y", here.local)
-            assert [here.receive(timeout=5).data for _ in range(2)] == [b"x", b"y"]
+            assert [here.receive(timeout=30).data for _ in range(2)] == [b"x", b"y"]
 
     def test_a_peer_s_refusal_is_told_by_the_next_call(self) -> None:
         """gotcha:U2"""
-        with hp.open_datagram("udp://127.0.0.1:1", timeout=5) as client:
+        with hp.open_datagram("udp://127.0.0.1:1", timeout=30) as client:
             client.send(b"x")
             with pytest.raises(ConnectionRefusedError, match="udp://127.0.0.1:1"):
                 client.receive()
@@ -160,16 +163,16 @@ class TestPeers:
             hp.open_datagram(server.local, local="udp://127.0.0.1:0") as client,
         ):
             client.send(b"?")
-            server.send(b"!", server.receive(timeout=5).sender)
-            assert client.receive(timeout=5).sender == server.local
+            server.send(b"!", server.receive(timeout=30).sender)
+            assert client.receive(timeout=30).sender == server.local
 
 
 class TestLimits:
     def test_the_longest_there_is_arrives_and_one_more_is_refused(self) -> None:
         """gotcha:U4"""
         with (
-            hp.open_datagram(local="udp://127.0.0.1:0", timeout=5) as server,
-            hp.open_datagram(server.local, timeout=5) as client,
+            hp.open_datagram(local="udp://127.0.0.1:0", timeout=30) as server,
+            hp.open_datagram(server.local, timeout=30) as client,
         ):
             client.send(b"x" * 65507)
             assert len(server.receive().data) == 65507
@@ -185,8 +188,8 @@ class TestLimits:
     def test_a_full_unix_queue_is_waited_for(self, tmp_path: Path) -> None:
         """gotcha:U4"""
         with (
-            hp.open_datagram(local=f"unixgram://{tmp_path}/slow", timeout=5) as slow,
-            hp.open_datagram(local=f"unixgram://{tmp_path}/quick", timeout=5) as quick,
+            hp.open_datagram(local=f"unixgram://{tmp_path}/slow", timeout=30) as slow,
+            hp.open_datagram(local=f"unixgram://{tmp_path}/quick", timeout=30) as quick,
         ):
             assert slow.local is not None
             with pytest.raises(TimeoutError, match="the queue is full"):
@@ -200,7 +203,7 @@ class TestLimits:
     def test_nobody_can_answer_one_without_a_name(self, tmp_path: Path) -> None:
         """gotcha:U4"""
         with (
-            hp.open_datagram(local=f"unixgram://{tmp_path}/server", timeout=5) as server,
+            hp.open_datagram(local=f"unixgram://{tmp_path}/server", timeout=30) as server,
             hp.open_datagram(f"unixgram://{tmp_path}/server") as nameless,
         ):
             nameless.send(b"x")
@@ -209,7 +212,7 @@ class TestLimits:
     def test_broadcasting_has_to_be_asked_for(self, in_a_network: Callable[..., str]) -> None:
         """gotcha:U4, perlipc:N14"""
         source = """
-server = hp.open_datagram(local="udp://10.9.8.255:777", timeout=5)
+server = hp.open_datagram(local="udp://10.9.8.255:777", timeout=30)
 for allowed in (False, True):
     with hp.open_datagram(local="udp://10.9.8.1:0", broadcast=allowed) as sender:
         try:
@@ -229,7 +232,7 @@ class TestAsking:
     def test_it_is_asked_again(self) -> None:
         """gotcha:U3, perlipc:N13"""
         with (
-            hp.open_datagram(local="udp://127.0.0.1:0", timeout=5) as server,
+            hp.open_datagram(local="udp://127.0.0.1:0", timeout=30) as server,
             hp.open_datagram(server.local) as client,
         ):
 
@@ -240,28 +243,28 @@ class TestAsking:
 
             thread = threading.Thread(target=answer_the_third)
             thread.start()
-            assert client.ask(b"time?", timeout=0.7).data == b"noon"
+            assert client.ask(b"time?", tries=6, timeout=10).data == b"noon"
             thread.join()
 
     def test_a_late_answer_to_an_earlier_question_is_passed_over(self) -> None:
         """gotcha:U3"""
         with (
-            hp.open_datagram(local="udp://127.0.0.1:0", timeout=5) as server,
+            hp.open_datagram(local="udp://127.0.0.1:0", timeout=30) as server,
             hp.open_datagram(server.local) as client,
         ):
             server.send(b"1 late", client.local)
             server.send(b"2 right", client.local)
-            assert client.ask(b"2", timeout=5, accept=lambda each: each.data[:1] == b"2").data == b"2 right"
+            assert client.ask(b"2", timeout=30, accept=lambda each: each.data[:1] == b"2").data == b"2 right"
 
     def test_nobody_answers(self) -> None:
         with (
-            hp.open_datagram(local="udp://127.0.0.1:0", timeout=5) as server,
+            hp.open_datagram(local="udp://127.0.0.1:0", timeout=30) as server,
             hp.open_datagram(server.local) as client,
         ):
             begun = time.monotonic()
             with pytest.raises(TimeoutError, match="did not answer within 0.2 s, asked 4 times"):
                 client.ask(b"?", tries=4, timeout=0.2)
-            assert 0.2 <= time.monotonic() - begun < 3
+            assert 0.2 <= time.monotonic() - begun < 20
             assert len(server.receive_many()) == 4
             with pytest.raises(ValueError, match="tries"):
                 client.ask(b"?", tries=0)
@@ -274,7 +277,7 @@ class TestMulticast:
     ) -> None:
         """perlipc:N14"""
         source = f"""
-hearers = [hp.open_datagram(local="udp://{local}:7777", reuse=True, timeout=5) for _ in range(2)]
+hearers = [hp.open_datagram(local="udp://{local}:7777", reuse=True, timeout=30) for _ in range(2)]
 sender = hp.open_datagram(local="udp://{local}:0")
 sender.multicast(ttl=1, loop=True, interface="v0")
 for each in hearers:
@@ -319,7 +322,7 @@ class TestUnix:
 
     def test_descriptors_travel(self) -> None:
         """perlipc:N19, gotcha:SO10"""
-        one, other = hp.datagram_pair(timeout=5, receives_fds=True)
+        one, other = hp.datagram_pair(timeout=30, receives_fds=True)
         reader, writer = pipe()
         with one, other, reader:
             one.send(b"take this", fds=[writer])
@@ -340,7 +343,7 @@ class TestUnix:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
             listener.bind(path)
             listener.listen()
-            with hp.open_datagram(f"unixseqpacket://{path}", timeout=5) as client:
+            with hp.open_datagram(f"unixseqpacket://{path}", timeout=30) as client:
                 server, _ = listener.accept()
                 with server:
                     server.send(b"")
@@ -363,7 +366,7 @@ class TestUnix:
 
     def test_a_pair_talks_both_ways(self) -> None:
         """perlipc:N19"""
-        one, other = hp.datagram_pair(timeout=5)
+        one, other = hp.datagram_pair(timeout=30)
         with one, other:
             one.send(b"ping")
             other.send(b"pong")
@@ -398,7 +401,7 @@ class TestRefusals:
 
 def test_perl_s_datagrams_are_answered() -> None:
     """perlipc:N13"""
-    with hp.open_datagram(local="udp://127.0.0.1:0", timeout=10) as server:
+    with hp.open_datagram(local="udp://127.0.0.1:0", timeout=30) as server:
         assert server.local is not None
         program = (
             "use IO::Socket; my $s = IO::Socket::INET->new(Proto => 'udp', PeerAddr => $ARGV[0]) or die $!;"

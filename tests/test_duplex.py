@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import signal
 import socket
 import sys
@@ -28,8 +29,8 @@ def echo() -> None:
 class TestConversation:
     def command(self, mechanism: str) -> Any:
         if mechanism == "callable":
-            return hp.fn(echo).with_options(timeout=10)
-        return hp.cmd(*stubborn.echo_lines(), pty=mechanism == "pty", timeout=10)
+            return hp.fn(echo).with_options(timeout=30)
+        return hp.cmd(*stubborn.echo_lines(), pty=mechanism == "pty", timeout=30)
 
     def test_each_question_has_its_answer(self, mechanism: str) -> None:
         """perlipc:B1, B5, gotcha:P9."""
@@ -46,13 +47,13 @@ class TestConversation:
 
 def test_bc_calculates() -> None:
     """perlipc:B1."""
-    with hp.cmd("bc", timeout=10).duplex() as bc:
+    with hp.cmd("bc", timeout=30).duplex() as bc:
         assert (bc.ask("6*7"), bc.ask("2^10")) == ("42", "1024")
 
 
 def test_sort_answers_at_the_end_of_its_input() -> None:
     """gotcha:P9"""
-    with hp.cmd("sort", timeout=10).duplex() as sort:
+    with hp.cmd("sort", timeout=30).duplex() as sort:
         sort.send("b\na\n")
         sort.close_input()
         assert sort.readlines() == ["a\n", "b\n"]
@@ -60,10 +61,11 @@ def test_sort_answers_at_the_end_of_its_input() -> None:
 
 def test_ask_says_what_was_read_in_time_and_the_conversation_goes_on() -> None:
     """perlipc:B2, gotcha:P4."""
-    script = "read a; printf part; read b; echo ial; read c; echo again"
-    with hp.sh(script, timeout=10).duplex() as talk:
+    script = "printf part; read a; read b; echo ial; read c; echo again"
+    with hp.sh(script, timeout=30).duplex() as talk:
+        assert select.select([talk], [], [], 20)[0]
         with pytest.raises(TimeoutError, match="part"):
-            talk.ask("a", timeout=0.5)
+            talk.ask("a", timeout=0.05)
         assert (talk.ask("b"), talk.ask("c")) == ("partial", "again")
 
 
@@ -79,7 +81,7 @@ def test_no_answer_comes_with_the_status() -> None:
 @pytest.mark.parametrize("pty", [False, True], ids=["pipe", "terminal"])
 def test_sending_to_a_program_that_has_gone_is_a_broken_pipe_with_its_status(pty: bool) -> None:
     """gotcha:P1, gotcha:TTY1: a terminal takes no more then, and gives no error by itself."""
-    with pytest.raises(BrokenPipeError) as caught, hp.sh("exit 3", pty=pty, timeout=10).duplex() as talk:
+    with pytest.raises(BrokenPipeError) as caught, hp.sh("exit 3", pty=pty, timeout=30).duplex() as talk:
         for _ in range(1000):
             talk.send("never read\n" * 100)
     assert caught.value.status.code == 3
@@ -88,7 +90,7 @@ def test_sending_to_a_program_that_has_gone_is_a_broken_pipe_with_its_status(pty
 
 def test_events_come_from_both_streams() -> None:
     """perlipc:B2."""
-    with hp.sh("echo o; echo e >&2", timeout=10).duplex(stderr=True) as talk:
+    with hp.sh("echo o; echo e >&2", timeout=30).duplex(stderr=True) as talk:
         assert sorted(talk.events()) == [("stderr", "e\n"), ("stdout", "o\n")]
 
 
@@ -109,10 +111,10 @@ def test_unread_output_beyond_the_limit_is_refused() -> None:
 
 def test_ask_has_its_own_limit_after_a_read_as_well() -> None:
     """gotcha:P4: what was read ahead is characters by then."""
-    with hp.sh("printf 'ab'; read x; read y; echo later", timeout=20).duplex() as talk:
+    with hp.sh("printf 'ab'; read x; read y; echo later", timeout=30).duplex() as talk:
         assert talk.read(1) == "a"
         with pytest.raises(TimeoutError, match="did not answer in time; read so far: 'b'"):
-            talk.ask("x", timeout=0.2)
+            talk.ask("x", timeout=0.05)
         assert talk.ask("y") == "blater"
 
 
@@ -147,7 +149,7 @@ def test_a_deadline_that_passes_while_it_is_closed_is_a_timeout(output: str) -> 
 
 
 def test_a_child_that_outlives_its_grace_is_ended_and_that_is_no_failure() -> None:
-    with hp.cmd("sleep", "30", timeout=20, grace=0.1).duplex():
+    with hp.cmd("sleep", "30", timeout=30, grace=0.1).duplex():
         pass
 
 
@@ -163,14 +165,14 @@ def test_an_encoding_with_a_mark_at_the_start_is_refused_for_lines() -> None:
 
 def test_what_was_read_ahead_is_not_lost_to_ask() -> None:
     """gotcha:P4"""
-    with hp.sh("printf 'ab\\n'; read x; echo later", timeout=10).duplex() as talk:
+    with hp.sh("printf 'ab\\n'; read x; echo later", timeout=30).duplex() as talk:
         assert talk.read(1) == "a"
         assert talk.ask("x") == "b"
 
 
 def test_what_was_read_ahead_is_not_lost_to_events() -> None:
     """gotcha:P4"""
-    with hp.cmd("echo", "ab", timeout=10).duplex() as talk:
+    with hp.cmd("echo", "ab", timeout=30).duplex() as talk:
         assert talk.read(1) == "a"
         assert "".join(data for _, data in talk.events()) == "b\n"
 
@@ -187,7 +189,7 @@ HOARDERS: dict[str, tuple[list[str], list[str] | None]] = {
 
 
 def hoarder(*argv: str, **options: Any) -> hp.Command[str]:
-    return hp.cmd(*argv, env={"PYTHONUNBUFFERED": None}, timeout=20, **options)
+    return hp.cmd(*argv, env={"PYTHONUNBUFFERED": None}, timeout=30, **options)
 
 
 class TestAProgramThatBuffersInBlocks:
@@ -226,8 +228,9 @@ class TestAProgramThatBuffersInBlocks:
         """gotcha:P3, gotcha:P9: the prompt had come, the answer had not, and nothing of either is lost."""
         program = "$| = 1; print 'Name: '; $| = 0; print \"Hello $_\" while <STDIN>"
         with hoarder("perl", "-e", program).duplex() as talk:
+            assert select.select([talk], [], [], 20)[0]
             with pytest.raises(TimeoutError, match=r"did not answer in time; read so far: 'Name: '"):
-                talk.ask("Larry", timeout=0.3)
+                talk.ask("Larry", timeout=0.2)
             talk.close_input()
             assert talk.read() == "Name: Hello Larry\n"
 
@@ -278,14 +281,14 @@ SAID = "you said one\nyou said two\nthen: the end\n"
 
 def test_perls_open2_talks_to_a_program_of_ours() -> None:
     """perlipc:B1: its coprocess is a program that itself talks to one, through hornpipe."""
-    told = hp.cmd("perl", "-e", OPEN2, *OUR_PROGRAM, timeout=20).capture()
+    told = hp.cmd("perl", "-e", OPEN2, *OUR_PROGRAM, timeout=30).capture()
     # open2 leaves stderr where it was.
     assert (told.stdout, told.stderr) == (SAID + "status 5\n", "a complaint\n")
 
 
 def test_perls_open3_talks_to_a_program_of_ours_and_hears_its_stderr() -> None:
     """perlipc:B2."""
-    told = hp.cmd("perl", "-e", OPEN3, *OUR_PROGRAM, timeout=20).capture()
+    told = hp.cmd("perl", "-e", OPEN3, *OUR_PROGRAM, timeout=30).capture()
     assert (told.stdout, told.stderr) == (SAID + "stderr: a complaint\nstatus 5\n", "")
 
 
@@ -297,7 +300,7 @@ def test_a_perl_program_with_a_coprocess_of_its_own_answers_us() -> None:
     while (<STDIN>) { print $to $_; print "perl saw ", scalar <$from> }
     close $to; waitpid $pid, 0; exit $? >> 8;
     """
-    with hp.cmd("perl", "-e", program, timeout=20).duplex() as perl:
+    with hp.cmd("perl", "-e", program, timeout=30).duplex() as perl:
         assert [perl.ask(word) for word in ("one", "two")] == ["perl saw sed saw one", "perl saw sed saw two"]
 
 
@@ -375,7 +378,7 @@ waitpid $pid, 0; print "status ", $? >> 8, "\\n";
 )
 def test_a_perl_parent_converses_with_a_child_of_ours(parent: str) -> None:
     """perlipc:B5: the child's stdin and stdout are what Perl made by hand."""
-    told = hp.cmd("perl", "-MIO::Handle", "-we", parent, *OUR_PROGRAM, timeout=20).capture()
+    told = hp.cmd("perl", "-MIO::Handle", "-we", parent, *OUR_PROGRAM, timeout=30).capture()
     assert (told.stdout, told.stderr) == (SAID + "status 5\n", "a complaint\n")
 
 

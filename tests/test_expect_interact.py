@@ -102,7 +102,7 @@ with open({str(report)!r}, "w") as file:
     person = session(source)
     person.expect_exact("ready !")
     wait_until(lambda: not person.getecho(), what="raw mode")
-    person.delayafterclose = 5
+    person.delayafterclose = 30
     person.close()
     assert (person.exitstatus, report.read_text()) == (0, "False")
 
@@ -118,13 +118,13 @@ child.close()
     script = f'{sys.executable} -c "$0"; echo stopped; read x; fg; echo over'
     with pexpect.spawn("bash", ["-c", "set -m; " + script, PRELUDE + source], encoding="utf-8", timeout=20) as person:
         person.expect_exact("ready !")
-        assert person.waitnoecho(10)
+        assert person.waitnoecho(20)
         inner = os.tcgetpgrp(person.child_fd)
         os.kill(inner, signal.SIGTSTP)
         person.expect_exact("stopped")
         assert (person.getecho(), state_of(inner)) == (True, "T")
         person.sendline()
-        assert person.waitnoecho(10)
+        assert person.waitnoecho(20)
         person.sendline("hello")
         person.expect_exact("hello\r\n")
         person.send("\x1d")

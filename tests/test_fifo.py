@@ -262,7 +262,7 @@ class TestOpening:
             began = time.monotonic()
             with pytest.raises(TimeoutError, match=rf"nobody opened {path} for (reading|writing) within 0\.3 s"):
                 getattr(fifo, end)(timeout=0.3)
-            assert 0.29 < time.monotonic() - began < 1.5
+            assert 0.29 < time.monotonic() - began < 20
 
     @pytest.mark.parametrize("end", ["reader", "writer"])
     def test_waiting_costs_next_to_nothing(self, path, end):
@@ -307,7 +307,7 @@ class TestOpening:
     def test_there_is_no_end_before_the_first_writer(self, path):
         """gotcha:FI1"""
         with hp.Fifo(path) as fifo:
-            feeding = threading.Timer(0.2, lambda: path.write_text("late\n"))
+            feeding = threading.Timer(0.05, lambda: path.write_text("late\n"))
             feeding.start()
             with fifo.reader(timeout=20) as reader:
                 assert reader.read() == "late\n"
@@ -316,18 +316,30 @@ class TestOpening:
     @pytest.mark.parametrize("end", ["reader", "writer"])
     def test_a_signal_is_handled_while_it_waits_and_the_wait_goes_on(self, path, end):
         """perlipc:S13"""
-        handled = []
-        with hp.Fifo(path) as fifo, hp.SIG.local(USR1=lambda _: handled.append(time.monotonic())):
-            poke = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1))
+        handled, other = [], []
+
+        def poke_and_open():
+            wait_until(lambda: look_at(os.getpid()).state == "S", what="the wait")
+            os.kill(os.getpid(), signal.SIGUSR1)
+            # Only then does the other end come.
+            wait_until(lambda: handled, what="the handler")
+            other.append(os.open(path, os.O_RDWR))
+
+        with hp.Fifo(path) as fifo, hp.SIG.local(USR1=handled.append):
+            poke = threading.Thread(target=poke_and_open)
+            poke.start()
+            getattr(fifo, end)(timeout=40).close()
+            poke.join()
+            os.close(other[0])
+            assert len(handled) == 1
+            # And what is left of the time is all that it goes on for.
+            poke = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1))
             poke.start()
             began = time.monotonic()
             with pytest.raises(TimeoutError):
-                getattr(fifo, end)(timeout=0.6)
-            ended = time.monotonic()
+                getattr(fifo, end)(timeout=0.4)
+            assert 0.39 < time.monotonic() - began < 20
             poke.join()
-        assert len(handled) == 1
-        assert handled[0] - began < 0.5
-        assert 0.59 < ended - began < 1.8
 
     @pytest.mark.parametrize("end", ["reader", "writer"])
     def test_what_a_handler_raises_ends_the_wait(self, path, end):
@@ -350,7 +362,7 @@ class TestOpening:
 
     def test_the_ends_are_close_on_exec_and_above_stdio(self, path):
         """gotcha:R8, gotcha:SP7"""
-        with hp.Fifo(path) as fifo, fifo.reader(persistent=True) as reader, fifo.writer(timeout=5) as writer:
+        with hp.Fifo(path) as fifo, fifo.reader(persistent=True) as reader, fifo.writer(timeout=30) as writer:
             for end in (reader, writer):
                 assert end.fileno() > 2
                 assert not os.get_inheritable(end.fileno())
@@ -378,7 +390,7 @@ class TestReading:
     def test_the_end_comes_when_the_last_writer_has_left(self, path):
         """gotcha:FI2"""
         with hp.Fifo(path) as fifo:
-            line = "sh -c 'echo first; sleep 0.2; echo last' >\"$0\""
+            line = "sh -c 'echo first; sleep 0.1; echo last' >\"$0\""
             with running("sh", "-c", line, path), fifo.reader(timeout=20) as reader:
                 assert list(reader) == ["first\n", "last\n"]
                 assert reader.read() == ""
@@ -414,9 +426,9 @@ class TestReading:
             poll = select.poll()
             poll.register(reader, select.POLLIN)
             assert poll.poll(0) == []
-            with fifo.writer(timeout=5) as writer:
+            with fifo.writer(timeout=30) as writer:
                 writer.write("x\n")
-            assert poll.poll(5000) == [(reader.fileno(), select.POLLIN)]
+            assert poll.poll(30_000) == [(reader.fileno(), select.POLLIN)]
 
 
 class TestWriting:
@@ -463,7 +475,7 @@ with hp.Fifo(path).writer(timeout=30) as writer:
 
     def test_a_record_of_the_limit_goes_and_one_byte_more_is_refused(self, path):
         """gotcha:FI5"""
-        with hp.Fifo(path) as fifo, fifo.reader(persistent=True) as reader, fifo.writer(timeout=5) as writer:
+        with hp.Fifo(path) as fifo, fifo.reader(persistent=True) as reader, fifo.writer(timeout=30) as writer:
             writer.record("x" * 4095 + "\n")
             assert len(reader.readline()) == 4096
             with pytest.raises(ValueError, match=r"4097 bytes.* 4096 "):
@@ -473,7 +485,7 @@ with hp.Fifo(path).writer(timeout=30) as writer:
             assert writer.taken == 4096
 
     def test_a_record_comes_after_what_was_written_before(self, path):
-        with hp.Fifo(path) as fifo, fifo.reader(persistent=True) as reader, fifo.writer(timeout=5) as writer:
+        with hp.Fifo(path) as fifo, fifo.reader(persistent=True) as reader, fifo.writer(timeout=30) as writer:
             writer.write("first\n")
             writer.record("second\n")
             assert [reader.readline(), reader.readline()] == ["first\n", "second\n"]
@@ -727,14 +739,17 @@ class TestServing:
         with hp.Fifo(path) as fifo:
             began = time.monotonic()
             assert fifo.serve(str, timeout=0.3) == 0
-            assert 0.29 < time.monotonic() - began < 1.5
+            assert 0.29 < time.monotonic() - began < 20
 
     def test_a_reader_that_does_not_read_cannot_hold_it_beyond_its_time(self, path):
         """The timeout is total."""
-        with hp.Fifo(path) as fifo, running("sh", "-c", 'exec <"$1"; exec sleep 60', "sh", path) as deaf:
+        line = 'echo ready; exec <"$1"; exec sleep 60'
+        with hp.Fifo(path) as fifo, running("sh", "-c", line, "sh", path, stdout=subprocess.PIPE) as deaf:
+            assert deaf.stdout.readline() == "ready\n"
+            wait_until(lambda: look_at(deaf.pid).state == "S", what="its open")
             began = time.monotonic()
             assert fifo.serve(lambda: "x" * 1_000_000, timeout=0.5) == 1
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 20
             deaf.kill()
 
     def test_what_make_raises_comes_out_and_leaves_nothing(self, path):

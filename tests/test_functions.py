@@ -361,7 +361,7 @@ class TestWhatTheChildHas:
                 for _ in range(50):
                     process = hp.fn(pause).with_options(pass_fds=(number,)).start()
                     process.kill("TERM")
-                    assert process.wait(10).signal == signal.SIGTERM
+                    assert process.wait(30).signal == signal.SIGTERM
             finally:
                 signal.signal(signal.SIGTERM, before)
             writer.close()

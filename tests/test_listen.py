@@ -26,9 +26,9 @@ from hornpipe.testing.patience import wait_until
 
 def talk(client: hp.Connection[str], listener: hp.Listener) -> str:
     """What a client says, through the listener."""
-    with client, listener.accept(timeout=10) as connection:
+    with client, listener.accept(timeout=30) as connection:
         print("hello", file=client)
-        return connection.readline(timeout=10)
+        return connection.readline(timeout=30)
 
 
 @contextlib.contextmanager
@@ -43,7 +43,7 @@ class TestPorts:
         """perlipc:N17"""
         with hp.listen("tcp://127.0.0.1:0") as listener:
             assert listener.address.port != 0
-            assert talk(hp.connect(listener.address, timeout=5), listener) == "hello\n"
+            assert talk(hp.connect(listener.address, timeout=30), listener) == "hello\n"
 
     def test_every_interface_is_one_port_for_both_families(self) -> None:
         """gotcha:SO6"""
@@ -51,7 +51,7 @@ class TestPorts:
             port = listener.address.port
             assert str(listener.address) == f"tcp://:{port}"
             for host in ("127.0.0.1", "[::1]"):
-                with hp.connect(f"tcp://{host}:{port}", timeout=5), listener.accept(timeout=5) as connection:
+                with hp.connect(f"tcp://{host}:{port}", timeout=30), listener.accept(timeout=30) as connection:
                     assert connection.peer is not None
                     assert connection.peer.host == host.strip("[]")
 
@@ -61,8 +61,8 @@ class TestPorts:
 with hp.listen("tcp://both.test:0") as listener:
     print(len({address.port for address in listener.addresses}), sorted(each.host for each in listener.addresses))
     for address in listener.addresses:
-        hp.connect(address, timeout=5)
-        print(listener.accept(5).local == address)
+        hp.connect(address, timeout=30)
+        print(listener.accept(30).local == address)
 """
         setup = 'printf "::1 both.test\\n127.0.0.1 both.test\\n" > "$0/hosts" && mount --bind "$0/hosts" /etc/hosts'
         assert in_a_network(source, setup=setup).splitlines() == ["1 ['127.0.0.1', '::1']", "True", "True"]
@@ -70,25 +70,25 @@ with hp.listen("tcp://both.test:0") as listener:
     def test_an_ipv6_address_is_for_ipv6_only(self) -> None:
         """gotcha:SO6"""
         with hp.listen("tcp://[::]:0") as listener, pytest.raises(ConnectionRefusedError):
-            hp.connect(f"tcp://127.0.0.1:{listener.address.port}", timeout=5)
+            hp.connect(f"tcp://127.0.0.1:{listener.address.port}", timeout=30)
 
     def test_several_addresses_are_one_listener(self, tmp_path: Path) -> None:
         """perlipc:N17"""
         path = f"unix://{tmp_path}/name"
         with hp.listen("tcp://127.0.0.1:0", path) as listener:
             for address in listener.addresses:
-                client = hp.connect(address, timeout=5)
-                assert select.select([listener], [], [], 5)[0]
+                client = hp.connect(address, timeout=30)
+                assert select.select([listener], [], [], 30)[0]
                 assert talk(client, listener) == "hello\n"
             assert select.select([listener], [], [], 0)[0] == []
 
     def test_who_is_busy_does_not_keep_the_other_from_being_heard(self) -> None:
         with hp.listen("tcp://127.0.0.1:0", "tcp://127.0.0.1:0") as listener:
             one, other = listener.addresses
-            clients = [hp.connect(address, timeout=5) for address in (one, one, one, other)]
+            clients = [hp.connect(address, timeout=30) for address in (one, one, one, other)]
             heard = []
             for _ in range(2):
-                with listener.accept(timeout=5) as connection:
+                with listener.accept(timeout=30) as connection:
                     heard.append(connection.local)
             assert sorted(map(str, heard)) == sorted(map(str, (one, other)))
             for each in clients:
@@ -107,8 +107,8 @@ with hp.listen("tcp://both.test:0") as listener:
         """gotcha:SO1"""
         with hp.listen("tcp://127.0.0.1:0") as listener:
             address = listener.address
-            with hp.connect(address, timeout=5) as client:
-                listener.accept(timeout=5).close()  # who closes first has the TIME_WAIT
+            with hp.connect(address, timeout=30) as client:
+                listener.accept(timeout=30).close()  # who closes first has the TIME_WAIT
                 assert client.read() == ""
         hp.listen(address).close()
         with pytest.raises(OSError, match="in use"):
@@ -149,7 +149,7 @@ class TestUnixNames:
                 hp.listen(f"unix://{path}")
             assert caught.value.errno == errno.EADDRINUSE
             assert path.stat().st_ino == made
-            listener.accept(timeout=5).close()  # the look whether it lives
+            listener.accept(timeout=30).close()  # the look whether it lives
             assert talk(hp.connect(f"unix://{path}"), listener) == "hello\n"
 
     @pytest.mark.parametrize("kind", ["full", "bound", "datagram"])
@@ -208,7 +208,7 @@ else:
                 said = [starter.readline() for starter in each]
                 assert sum(line == "won\n" for line in said) == 1, said
                 assert all("in use" in line for line in said if line != "won\n")
-                hp.connect(f"unix://{path}", timeout=5).close()
+                hp.connect(f"unix://{path}", timeout=30).close()
                 for starter in each:
                     starter.close_input()
                     starter.read()
@@ -259,20 +259,20 @@ else:
 class TestAccepting:
     @pytest.fixture
     def listener(self) -> Iterator[hp.Listener]:
-        with hp.listen("tcp://127.0.0.1:0", timeout=10) as listener:
+        with hp.listen("tcp://127.0.0.1:0", timeout=30) as listener:
             yield listener
 
     def test_nobody_comes(self, listener: hp.Listener) -> None:
         begun = time.monotonic()
         with pytest.raises(TimeoutError, match=rf"no connection to {listener.address} within 0.1 s"):
             listener.accept(timeout=0.1)
-        assert 0.1 <= time.monotonic() - begun < 2
+        assert 0.1 <= time.monotonic() - begun < 20
 
     def test_the_connections_are_as_was_asked_for(self) -> None:
         with (
             hp.listen("tcp://127.0.0.1:0", timeout=0.05, newline="\r\n", line_limit=3) as listener,
-            hp.connect(listener.address, timeout=5) as client,
-            listener.accept(timeout=5) as connection,
+            hp.connect(listener.address, timeout=30) as client,
+            listener.accept(timeout=30) as connection,
         ):
             assert connection.nodelay
             assert not os.get_inheritable(connection.fileno())
@@ -282,9 +282,9 @@ class TestAccepting:
     def test_those_who_have_gone_again_are_no_harm(self, listener: hp.Listener) -> None:
         for _ in range(5):
             hostile.impatient_client(("127.0.0.1", listener.address.port), b"x")
-        with hp.connect(listener.address, timeout=5) as client:
+        with hp.connect(listener.address, timeout=30) as client:
             for _ in range(6):
-                with listener.accept(timeout=5) as connection:
+                with listener.accept(timeout=30) as connection:
                     if connection.peer == client.local:
                         return
         pytest.fail("the patient one never came")
@@ -302,7 +302,7 @@ class TestAccepting:
         (listening, _) = listener._sockets[listener.fileno()]
         calls = listening.calls
         listening._calls = Aborting(calls.family, calls.type, calls.proto, fileno=calls.detach())
-        with hp.connect(listener.address, timeout=5) as client, listener.accept(timeout=5) as connection:
+        with hp.connect(listener.address, timeout=30) as client, listener.accept(timeout=30) as connection:
             assert connection.peer == client.local
         assert errors == []
 
@@ -313,13 +313,13 @@ class TestAccepting:
         def come(number: int, frame: object) -> None:
             seen.append(number)
             if len(seen) == 3:
-                clients.append(hp.connect(listener.address, timeout=5))
+                clients.append(hp.connect(listener.address, timeout=30))
 
         clients: list[hp.Connection[str]] = []
         before = signal.signal(signal.SIGALRM, come)
         signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
         try:
-            with listener.accept(timeout=10):
+            with listener.accept(timeout=30):
                 signal.setitimer(signal.ITIMER_REAL, 0)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -328,7 +328,7 @@ class TestAccepting:
         clients[0].close()
 
     def test_without_descriptors_it_backs_off_and_recovers(self, listener: hp.Listener) -> None:
-        with hp.connect(listener.address, timeout=5) as client:
+        with hp.connect(listener.address, timeout=30) as client:
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             lowest = os.dup(0)
             os.close(lowest)
@@ -341,7 +341,7 @@ class TestAccepting:
                 assert isinstance(caught.value.__cause__, OSError)
                 relief = threading.Timer(0.1, resource.setrlimit, (resource.RLIMIT_NOFILE, (soft, hard)))
                 relief.start()
-                with listener.accept(timeout=10) as connection:
+                with listener.accept(timeout=30) as connection:
                     assert connection.peer == client.local
                 relief.join()
             finally:
@@ -353,7 +353,7 @@ class TestAccepting:
 
         def accept() -> None:
             try:
-                listener.accept(timeout=0.3).close()
+                listener.accept(timeout=0.7).close()
                 results.append("accepted")
             except TimeoutError:
                 results.append("nobody")
@@ -361,7 +361,7 @@ class TestAccepting:
         threads = [threading.Thread(target=accept) for _ in range(4)]
         for each in threads:
             each.start()
-        with hp.connect(listener.address, timeout=5):
+        with hp.connect(listener.address, timeout=30):
             for each in threads:
                 each.join()
         assert sorted(results) == ["accepted", "nobody", "nobody", "nobody"]
@@ -371,7 +371,7 @@ class TestAccepting:
         timer = threading.Timer(0.05, listener.close)
         timer.start()
         with pytest.raises(ValueError, match="closed"):
-            listener.accept(timeout=10)
+            listener.accept(timeout=30)
         timer.join()
         for call in (listener.accept, listener.fileno, lambda: listener.address):
             with pytest.raises(ValueError, match="closed"):
@@ -379,7 +379,7 @@ class TestAccepting:
 
     def test_iterating_takes_one_after_another(self, listener: hp.Listener) -> None:
         """perlipc:N4"""
-        clients = [hp.connect(listener.address, timeout=5) for _ in range(3)]
+        clients = [hp.connect(listener.address, timeout=30) for _ in range(3)]
         served = []
         for connection in listener:
             with connection:
@@ -413,7 +413,7 @@ try:
 except ValueError as error:
     print(error)
 print(str(hp.listen("tcp://127.0.0.1:0", passed="nobody").address)[:16])
-with web.accept(timeout=10) as connection:
+with web.accept(timeout=30) as connection:
     print(connection.readline(), end="")
 """
 
@@ -472,7 +472,7 @@ class TestRefusals:
 def test_others_clients_are_served(kind: str, client: str, tmp_path: Path) -> None:
     """perlipc:N4, perlipc:N8"""
     path = f"{tmp_path}/name"
-    with hp.listen("tcp://127.0.0.1:0" if kind == "tcp" else f"unix://{path}", timeout=10) as listener:
+    with hp.listen("tcp://127.0.0.1:0" if kind == "tcp" else f"unix://{path}", timeout=30) as listener:
         port = "0" if kind == "unix" else str(listener.address.port)
         new = f'INET->new("127.0.0.1:{port}")' if kind == "tcp" else f'UNIX->new(Peer => "{path}")'
         perl = f"use IO::Socket; $s = IO::Socket::{new} or die $!; print $s scalar <STDIN>; shutdown($s, 1); print <$s>"
@@ -482,7 +482,7 @@ def test_others_clients_are_served(kind: str, client: str, tmp_path: Path) -> No
             "socat": ("socat", "-", f"UNIX-CONNECT:{path}" if kind == "unix" else f"TCP:127.0.0.1:{port}"),
         }[client]
         with (hp.cmd("echo", "hello") | hp.cmd(*command)).with_options(timeout=20).lines() as lines:
-            with listener.accept(timeout=10) as connection:
+            with listener.accept(timeout=30) as connection:
                 assert connection.read() == "hello\n"
                 print("welcome", file=connection)
             assert list(lines) == ["welcome"]

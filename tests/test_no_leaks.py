@@ -133,7 +133,7 @@ def test_a_grandchild_in_another_session_is_found_beside_the_child() -> None:
 
 def test_a_child_that_ends_within_the_patience_is_no_leak() -> None:
     r, w = os.pipe()
-    with leak_check():
+    with leak_check(patience=20):
         pid = os.posix_spawnp("cat", ["cat"], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, r, 0)])
         os.close(r)
 
@@ -398,8 +398,10 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 """
 
 
-def run(pytester: pytest.Pytester, *tests: str, options: tuple[str, ...] = ()) -> pytest.RunResult:
-    pytester.makeini("[pytest]\nno_leaks_patience = 0.05\n")
+def run(
+    pytester: pytest.Pytester, *tests: str, options: tuple[str, ...] = (), patience: float = 20
+) -> pytest.RunResult:
+    pytester.makeini(f"[pytest]\nno_leaks_patience = {patience}\n")
     pytester.makepyfile("\n".join([OPTED_IN, *tests]))
     # In a process of its own: a descriptor that is left there must not be left here.
     return pytester.runpytest_subprocess("-p", "no:cacheprovider", *options)
@@ -418,6 +420,7 @@ def test_the_fixture_turns_each_kind_of_leak_into_an_error(pytester: pytest.Pyte
         "def test_timer(): signal.alarm(60)",
         "def test_nothing(capfd, tmp_path, monkeypatch): monkeypatch.setenv('A', 'b'); monkeypatch.chdir('/')",
         "def test_clean_after_all_that(): subprocess.run(['echo', 'hello'], check=True)",
+        patience=0.05,
     )
     result.assert_outcomes(passed=10, errors=8)
     result.stdout.fnmatch_lines(

@@ -88,7 +88,7 @@ class TestPipelines:
 
     def test_a_writer_whose_reader_had_enough_succeeds(self, callables: tuple[int, ...]) -> None:
         """gotcha:P2"""
-        made = self.pipeline(callables, "say for ever", "take a line").with_options(timeout=10).capture()
+        made = self.pipeline(callables, "say for ever", "take a line").with_options(timeout=30).capture()
         assert (made.stdout, made.statuses[0].signal) == ("y\n", signal.SIGPIPE)
 
     def test_leaving_early_ends_every_stage(self, callables: tuple[int, ...]) -> None:
@@ -103,7 +103,7 @@ class TestPipelines:
         with self.pipeline(callables, "wait for ever", "wait for ever", "wait for ever").start() as job:
             try:
                 assert job.kill("TERM")
-                assert [process.wait(5).signal for process in job.processes] == [signal.SIGTERM] * 3
+                assert [process.wait(30).signal for process in job.processes] == [signal.SIGTERM] * 3
             finally:
                 job.terminate()
 
