@@ -237,7 +237,7 @@ def test_a_process_that_proc_hides_is_one_line_and_1(how):
     # Somebody else, once all is loaded: who may not look at processes may not read this folder either.
     program = """
 import os, sys, json
-from hornpipe.cli import app
+from hornpipe.cli import app, signals
 from hornpipe import signals, wait
 os.setgroups([])
 os.setgid(65534)
