@@ -295,8 +295,9 @@ class TestEnds:
                 print("hello", file=connection)
             assert time.monotonic() - begun < 20
 
-    def test_a_close_does_not_wait_for_ever_for_a_flood(self) -> None:
+    def test_a_close_does_not_wait_for_ever_for_a_flood(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """gotcha:SO12"""
+        monkeypatch.setattr("hornpipe.sockets.socket_handle.LINGER", 0.3)
         with hostile.flooding_server(most=1 << 40) as peer:
             begun = time.monotonic()
             with hp.connect(peer.url) as connection:

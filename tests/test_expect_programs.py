@@ -22,7 +22,7 @@ import hornpipe.expect as pexpect
 from hornpipe.expect import fdpexpect, popen_spawn, pxssh, replwrap, socket_pexpect
 from hornpipe.testing import stubborn
 from hornpipe.testing.patience import wait_until
-from hornpipe.testing.processes import look_at
+from hornpipe.testing.processes import look_at, wait_gone
 
 pytestmark = pytest.mark.usefixtures("with_and_without_pidfd")
 
@@ -156,7 +156,7 @@ def test_a_child_that_ignores_everything_does_not_survive():
     grandchild = int(child.match[1])
     child.close()
     assert child.signalstatus == signal.SIGKILL
-    wait_until(lambda: not os.path.exists(f"/proc/{grandchild}"), what="the grandchild's end")
+    assert wait_gone([grandchild]) == []
 
 
 def test_without_force_a_stubborn_child_is_an_error():
