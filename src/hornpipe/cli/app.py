@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
@@ -12,19 +11,33 @@ import click
 
 from hornpipe.cli import complain, die_of, reader_gone
 
-_ELSEWHERE = {
-    "cat": "files.cat_command",
-    "clocks": "clocks.clocks_command",
-    "completion": "completion.completion_command",
-    "connect": "connect.connect_command",
-    "daemon": "daemon.daemon_group",
-    "fifo": "files.fifo_command",
-    "get": "get.get_command",
-    "ipcrm": "sysv.ipcrm_command",
-    "ipcs": "sysv.ipcs_command",
-    "serve": "serve.serve_command",
-}
-"""Commands with modules of their own, loaded when one is asked for: that halves the time of a start."""
+_ELSEWHERE = ("cat", "clocks", "completion", "connect", "daemon", "fifo", "get", "ipcrm", "ipcs", "serve")
+
+
+def _from_elsewhere(name: str) -> click.Command:
+    """A command with a module of its own, loaded when it is asked for: that halves the time of a start."""
+    match name:
+        case "cat":
+            from hornpipe.cli.files import cat_command as command
+        case "clocks":
+            from hornpipe.cli.clocks import clocks_command as command
+        case "completion":
+            from hornpipe.cli.completion import completion_command as command
+        case "connect":
+            from hornpipe.cli.connect import connect_command as command
+        case "daemon":
+            from hornpipe.cli.daemon import daemon_group as command
+        case "fifo":
+            from hornpipe.cli.files import fifo_command as command
+        case "get":
+            from hornpipe.cli.get import get_command as command
+        case "ipcrm":
+            from hornpipe.cli.sysv import ipcrm_command as command
+        case "ipcs":
+            from hornpipe.cli.sysv import ipcs_command as command
+        case _:
+            from hornpipe.cli.serve import serve_command as command
+    return command
 
 
 class Commands(click.Group):
@@ -37,8 +50,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name."""
         if cmd_name in _ELSEWHERE and cmd_name not in self.commands:
-            module, name = _ELSEWHERE[cmd_name].split(".")
-            self.add_command(getattr(importlib.import_module(f"hornpipe.cli.{module}"), name))
+            self.add_command(_from_elsewhere(cmd_name))
         return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> object:
