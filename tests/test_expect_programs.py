@@ -302,9 +302,9 @@ def test_sending_to_one_that_does_not_read_has_an_end():
 def test_sending_to_one_that_wants_to_be_read_first_does_not_hang():
     """gotcha:TTY7: what it says meanwhile is kept."""
     with pexpect.spawn("cat", echo=False, timeout=30) as child:
-        lines = b"".join(b"%06d\n" % number for number in range(20_000))
+        lines = b"".join(b"%06d\n" % number for number in range(6000))
         assert child.send(lines) == len(lines)
-        child.expect_exact("019999\r\n")
+        child.expect_exact("005999\r\n")
         assert child.before + child.after == lines.replace(b"\n", b"\r\n")
 
 
@@ -429,6 +429,8 @@ def test_a_subclass_may_read_in_its_own_way():
 
 class OverPty:
     line = "\r\n"
+    lines = 4000
+    """More than lies between us and it both ways, so that somebody who only sends comes to a stop."""
 
     def __enter__(self) -> pexpect.SpawnBase:
         self.child = pexpect.spawn("cat", echo=False, encoding="utf-8", timeout=30)
@@ -443,6 +445,7 @@ class OverPty:
 
 class OverPipes(OverPty):
     line = "\n"
+    lines = 60_000
 
     def __enter__(self) -> pexpect.SpawnBase:
         self.child = popen_spawn.PopenSpawn("cat", encoding="utf-8", timeout=30)
@@ -451,6 +454,7 @@ class OverPipes(OverPty):
 
 class OverSocket(OverPty):
     line = "\n"
+    lines = 80_000
 
     def __enter__(self) -> pexpect.SpawnBase:
         self.ours, theirs = socket.socketpair()
@@ -534,7 +538,7 @@ class TestEveryTransport:
     def test_volume_in_both_directions(self, transport):
         """gotcha:TTY7."""
         with transport as child:
-            text = "0123456789\n" * 20_000
+            text = "0123456789\n" * transport.lines
             assert child.send(text) == len(text)
             child.sendline("over")
             child.expect_exact("over")
