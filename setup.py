@@ -19,7 +19,7 @@ NATIVE = Path("src/hornpipe/_native")
 
 # C that a module needs besides its own .pyx.
 EXTRA_SOURCES = {"spawn": ["child.c"], "signals": ["rings.c"], "sysv": ["debts.c"], "timed_call": ["clock.c"]}
-SUPERVISOR_SOURCES = ["supervisor.c", "child.c"]
+SUPERVISOR_SOURCES = ["supervisor.c", "arguments.c", "cgroup.c", "family.c", "child.c"]
 
 STRICT = os.environ.get("HORNPIPE_WERROR") == "1"
 # -g0: Python's own flags ask for debug information, which is nine tenths of the file; symbols stay.

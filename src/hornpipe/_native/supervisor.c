@@ -21,30 +21,23 @@
  * daemon, and, if we are KILLed ourselves, all but the program. A hostile swarm that forks and exits
  * without pause takes seconds where there is neither a cgroup nor CONFIG_PROC_CHILDREN. */
 #define _GNU_SOURCE
+#include "arguments.h"
+#include "cgroup.h"
 #include "child.h"
+#include "family.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#ifndef SYS_pidfd_open /* one number for every architecture but alpha */
-#define SYS_pidfd_open 434
-#define SYS_pidfd_send_signal 424
-#endif
 
 /* Keep in step with contain.py. */
 enum report_kind { STARTED = 1, FAILED, STOPPED, EXITED, EXPIRED, SURVIVORS };
@@ -54,16 +47,6 @@ struct report { int32_t kind, a, b, c; };
 struct order { int32_t kind, a; int64_t b; };
 
 enum { MILLISECOND = 1000000 };
-
-/* From the command line. */
-static int control = -1, contain = 1, gate = -1, holding;
-static pid_t parent, adopted;
-static int64_t deadline = -1, grace;
-static const char *cgroup_base;
-static int *passed, passed_count;
-/* Whatever is ignored here was left so by the caller, for the program's sake. */
-static struct child_plan plan = {.stay_ignored = ~0ULL, .terminal = -1, .foreground = -1, .umask = -1, .cgroup = -1,
-                                 .death_signal = SIGKILL};
 
 /* As things stand. */
 static pid_t self, program;               /* program: 0 before its start and after its end */
@@ -100,239 +83,13 @@ static void tell(int kind, int a, int b, int c) {
         begin_killing();
 }
 
-static int open_pidfd(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
-
-/* ---- The cgroup: kills a whole tree at one stroke, however fast it forks ------------------- */
-
-static char cgroup_name[32];
-static int cgroup_parent = -1, cgroup_dir = -1, cgroup_kill = -1, cgroup_events = -1;
-
-static int populated(void) {
-    /* Reading also re-arms POLLPRI, which reports changes since the last read. */
-    char text[128] = "";
-    return cgroup_events >= 0 && pread(cgroup_events, text, sizeof text - 1, 0) > 0 && strstr(text, "populated 1");
-}
-
-static int remove_tree(int at, const char *name, int depth) {
-    /* A supervisor below ours, killed with the rest, has left a cgroup of its own in ours. */
-    if (unlinkat(at, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
-        return 0;
-    int fd = depth > 0 ? openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
-    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
-    for (struct dirent *entry; directory && (entry = readdir(directory));)
-        if (entry->d_type == DT_DIR && strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
-            remove_tree(fd, entry->d_name, depth - 1);
-    if (directory)
-        closedir(directory);
-    return unlinkat(at, name, AT_REMOVEDIR);
-}
-
-static void remove_cgroup(void) {
-    /* EBUSY until the last member is quite gone; the kernel tells when. Half a second at most. */
-    for (int tries = 20; *cgroup_name && remove_tree(cgroup_parent, cgroup_name, 32) < 0 && tries > 0; tries--) {
-        struct pollfd change = {cgroup_events, POLLPRI, 0};
-        poll(&change, 1, populated() ? 25 : 5);
-    }
-    *cgroup_name = 0;
-    plan.cgroup = cgroup_dir = cgroup_kill = cgroup_events = -1; /* left open: they are close-on-exec */
-}
-
-static void make_cgroup(void) {
-    cgroup_parent = open(cgroup_base, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    snprintf(cgroup_name, sizeof cgroup_name, "hornpipe-%d", (int)self);
-    /* One with our name is what a KILLed predecessor left; one that cannot be removed is in use
-     * (another pid namespace has our number too) and left alone. */
-    if (mkdirat(cgroup_parent, cgroup_name, 0755) < 0 &&
-        (errno != EEXIST || unlinkat(cgroup_parent, cgroup_name, AT_REMOVEDIR) < 0 ||
-         mkdirat(cgroup_parent, cgroup_name, 0755) < 0)) {
-        *cgroup_name = 0;
-        return;
-    }
-    cgroup_dir = openat(cgroup_parent, cgroup_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    cgroup_events = openat(cgroup_dir, "cgroup.events", O_RDONLY | O_CLOEXEC);
-    cgroup_kill = openat(cgroup_dir, "cgroup.kill", O_WRONLY | O_CLOEXEC); /* Linux 5.14 */
-    plan.cgroup = openat(cgroup_dir, "cgroup.procs", O_WRONLY | O_CLOEXEC);
-    if (cgroup_events < 0 || cgroup_kill < 0 || plan.cgroup < 0)
-        remove_cgroup();
-}
-
-static FILE *open_members(void) {
-    int fd = cgroup_dir >= 0 ? openat(cgroup_dir, "cgroup.procs", O_RDONLY | O_CLOEXEC) : -1;
-    return fd >= 0 ? fdopen(fd, "r") : NULL;
-}
-
-static int is_member(pid_t pid) {
-    FILE *members = open_members();
-    int other, found = 0;
-    while (members && !found && fscanf(members, "%d", &other) == 1)
-        found = other == pid;
-    if (members)
-        fclose(members);
-    return found;
-}
-
-/* ---- The tree: who descends from us, and signals that hit only them ------------------------- */
-
-enum kinship { CHILD, DESCENDANT, MEMBER };
-
-struct process {
-    pid_t pid, parent;
-    unsigned long long start; /* with the pid, the identity of a process */
-    char state;
-    enum kinship kinship;
-    int pass; /* of the last scan that saw it */
-};
-struct list { struct process *at; int count, room; };
-static struct list tree, others;
-static int pass, found;
-
-static void push(struct list *list, const struct process *process) {
-    if (list->count == list->room) {
-        struct process *more = realloc(list->at, (list->room * 2 + 64) * sizeof *more);
-        if (!more)
-            return; /* the next round finds it again, with fewer about */
-        list->at = more;
-        list->room = list->room * 2 + 64;
-    }
-    list->at[list->count++] = *process;
-}
-
-static int read_process(pid_t pid, struct process *process) {
-    char path[32], text[1024];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t size = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
-    if (fd >= 0)
-        close(fd);
-    if (size <= 0)
-        return 0;
-    text[size] = 0;
-    char *at = strrchr(text, ')'); /* the name before it may hold anything, brackets too */
-    if (!at || at + 2 >= text + size)
-        return 0;
-    process->pid = pid;
-    process->state = at[2];
-    process->parent = (pid_t)strtol(at + 3, &at, 10);
-    unsigned long long threads = 0;
-    for (int field = 5; field < 22; field++) {
-        unsigned long long value = strtoull(at, &at, 10);
-        threads = field == 20 ? value : threads;
-    }
-    process->start = strtoull(at, &at, 10);
-    return process->state != 'Z' || threads > 1; /* one whose first thread has ended lives on */
-}
-
-static int own_child(pid_t pid) {
-    /* The kernel's word: no /proc needed, and nothing is reaped. */
-    siginfo_t facts;
-    return waitid(P_PID, (id_t)pid, &facts, WEXITED | WNOHANG | WNOWAIT) == 0;
-}
-
-static void signal_process(const struct process *target, int number) {
-    /* The number of a child of ours cannot pass to a stranger before we reap it, and we reap
-     * nobody meanwhile. Anybody else may end at any moment, and the number be given away. So:
-     *   1. the pidfd is opened, on whoever has the number now;
-     *   2. then the identity is checked (again), by that number;
-     *   3. then the signal is sent, which succeeds only if the pidfd's process is still there;
-     *      if so it had the number in 2 as well, hence it is the one that was checked. */
-    if (target->kinship == CHILD) {
-        if (own_child(target->pid)) {
-            kill(target->pid, number);
-            if (number == SIGTERM)
-                kill(target->pid, SIGCONT);
-        }
-        return;
-    }
-    int pidfd = open_pidfd(target->pid);
-    if (pidfd < 0 && errno == ESRCH)
-        return;
-    struct process again;
-    int same = target->kinship == MEMBER ? is_member(target->pid)
-                                         : read_process(target->pid, &again) && again.start == target->start;
-    /* A stopped process acts on TERM only when it continues. Without pidfds (before Linux 5.3, or
-     * none left) a gap of microseconds stays between the check and the signal. */
-    for (int next = number; same && next; next = next == SIGTERM ? SIGCONT : 0)
-        if (pidfd < 0)
-            kill(target->pid, next);
-        else
-            syscall(SYS_pidfd_send_signal, pidfd, next, NULL, 0);
-    if (pidfd >= 0)
-        close(pidfd);
-}
-
-/* Takes it into the tree if it belongs there; whoever is new gets the signal at once, not after
- * the scan: a process that forks and exits without pause does not live for the length of one. */
-static int claim(struct process *process, int number) {
-    struct process *known = NULL;
-    int ours = process->parent == self;
-    for (int i = 0; i < tree.count; i++) {
-        struct process *other = &tree.at[i];
-        if (other->pid == process->parent && other->pass == pass)
-            ours = 1;
-        if (other->pid == process->pid && other->start == process->start)
-            known = other;
-    }
-    if (!ours)
-        return 0;
-    process->pass = pass;
-    process->kinship = process->parent == self ? CHILD : DESCENDANT;
-    if (known)
-        *known = *process;
-    else {
-        push(&tree, process);
-        signal_process(process, number);
-        found++;
-    }
-    return 1;
-}
-
-/* Signals all that are not in the tree yet, and adds them. How many that were. */
-static int scan(int number) {
-    char link[16] = "", own[16];
-    snprintf(own, sizeof own, "%d", (int)self);
-    /* A /proc of another pid namespace has other numbers: none is better than that one. */
-    DIR *proc = readlink("/proc/self", link, sizeof link - 1) > 0 && !strcmp(link, own) ? opendir("/proc") : NULL;
-    struct process process;
-    pass++;
-    found = others.count = 0;
-    for (struct dirent *entry; proc && (entry = readdir(proc));)
-        if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9' && read_process(atoi(entry->d_name), &process) &&
-            !claim(&process, number))
-            push(&others, &process);
-    if (proc)
-        closedir(proc);
-    /* Parents mostly come before their children; where numbers have wrapped, they do not. */
-    for (int moved = 1; moved;) {
-        moved = 0;
-        for (int i = 0; i < others.count; i++)
-            if (claim(&others.at[i], number)) {
-                others.at[i--] = others.at[--others.count];
-                moved = 1;
-            }
-    }
-    /* Somebody else may have put a process into our cgroup that is no descendant of ours. */
-    FILE *members = open_members();
-    int pid;
-    while (members && fscanf(members, "%d", &pid) == 1) {
-        int known = pid <= 0 || pid == self; /* 0: not in our pid namespace */
-        for (int i = 0; !known && i < tree.count; i++)
-            known = tree.at[i].pid == pid;
-        if (!known) {
-            process = (struct process){.pid = pid, .state = '?', .kinship = MEMBER, .pass = pass};
-            push(&tree, &process);
-            signal_process(&process, number);
-            found++;
-        }
-    }
-    if (members)
-        fclose(members);
-    return found;
-}
+/* ---- Signals and killing ------------------------------------------------------------------- */
 
 static int shared_group(void) { return plan.group > 0 && getpgid(program) == plan.group; }
 
 static void signal_group(int number) {
-    /* Only while its leader is not reaped, or the program still in it, else the number could be another group's by now. */
+    /* Only while its leader is not reaped, or the program still in it: else the number could be another
+     * group's by now. */
     if (program > 0 && kill(shared_group() ? -plan.group : -program, number) < 0)
         kill(program, number); /* adopted, and it leads no group (yet) */
     if (number == SIGTERM)
@@ -342,9 +99,9 @@ static void signal_group(int number) {
 static void signal_all(int number) {
     if (number == SIGCONT)
         told_stopped = 0;
-    tree.count = 0;
+    family.count = 0;
     /* Twice: a fork in progress shows its child only to the second scan. Each gets one signal. */
-    if (contain && (scan(number), scan(number), tree.count))
+    if (contain && (family_signal_new(number), family_signal_new(number), family.count))
         return;
     signal_group(number);
 }
@@ -365,8 +122,7 @@ static int reap(void);
  *   3. Who slipped through is met by the next round. */
 static void kill_children(void) {
     char path[48];
-    if (cgroup_kill >= 0 && write(cgroup_kill, "1", 1) < 0)
-        cgroup_kill = -1;
+    cgroup_kill();
     snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)self);
     FILE *list = fopen(path, "re"); /* CONFIG_PROC_CHILDREN; without it kill_tree has to do */
     int pid;
@@ -380,14 +136,15 @@ static void kill_children(void) {
 static void kill_tree(void) {
     static int blind;
     int deaths = reaped_count, before = deaths - 1;
-    tree.count = 0;
-    for (int passes = 16; passes > 0 && (children = reap()) && (scan(SIGSTOP) > 0 || before != reaped_count); passes--)
+    family.count = 0;
+    for (int passes = 16; passes > 0 && (children = reap()) &&
+                          (family_signal_new(SIGSTOP) > 0 || before != reaped_count); passes--)
         before = reaped_count;
-    for (int i = 0; i < tree.count; i++)
-        signal_process(&tree.at[i], SIGKILL);
+    for (int i = 0; i < family.count; i++)
+        signal_process(&family.at[i], SIGKILL);
     /* Children there are, none of them ends, and /proc is missing or does not show them: every number
      * there can be is tried. Half a second for one generation, but sure. */
-    blind = tree.count || !children || deaths != reaped_count ? 0 : blind + 1;
+    blind = family.count || !children || deaths != reaped_count ? 0 : blind + 1;
     for (pid_t pid = 2; blind >= 3 && pid <= 4194304; pid++)
         if (own_child(pid))
             kill(pid, SIGKILL);
@@ -398,10 +155,10 @@ static void killing_round(void) {
         kill_tree();
     int64_t when = now(), report_at = killing_since + 50 * MILLISECOND;
     /* Who is runnable is dying and waits for a processor. Where nobody is seen, one there must be. */
-    int held = !tree.count && (children || populated()), some[2] = {program, 0};
-    for (int i = 0; i < tree.count; i++)
-        if (tree.at[i].state != 'R' && held++ < 2)
-            some[held - 1] = tree.at[i].pid;
+    int held = !family.count && (children || cgroup_populated()), some[2] = {program, 0};
+    for (int i = 0; i < family.count; i++)
+        if (family.at[i].state != 'R' && held++ < 2)
+            some[held - 1] = family.at[i].pid;
     if (!told_survivors && when >= report_at && held) {
         told_survivors = 1;
         tell(SURVIVORS, held, some[0], some[1]);
@@ -442,7 +199,12 @@ static void fail(struct child_failure failure) {
 
 static void started(void) {
     release_descriptors();
-    tell(STARTED, program, !contain ? RUNG_NONE : cgroup_kill >= 0 ? RUNG_CGROUP : RUNG_SUBREAPER, 0);
+    tell(STARTED, program, !contain ? RUNG_NONE : cgroup_held() ? RUNG_CGROUP : RUNG_SUBREAPER, 0);
+}
+
+static void leave_cgroup(void) {
+    cgroup_remove();
+    plan.cgroup = -1;
 }
 
 static void start(void) {
@@ -463,7 +225,7 @@ static void read_start(void) {
     if (size != (ssize_t)sizeof failure)
         started(); /* or killed before it got that far: its end follows */
     else if (failure.stage == STAGE_CGROUP && killing_since < 0) {
-        remove_cgroup(); /* not permitted to join: the next rung */
+        leave_cgroup(); /* not permitted to join: the next rung */
         start();
     } else
         fail(failure);
@@ -533,7 +295,7 @@ static void supervise(int signal_fd) {
     int killed_at = -1; /* reaped_count as it was at the last kill_children */
     for (;;) {
         children = reap();
-        if (ended && (!contain || (!children && !populated())))
+        if (ended && (!contain || (!children && !cgroup_populated())))
             return;
         int64_t when = now(), next = -1;
         if (ended || (kill_at >= 0 && when >= kill_at))
@@ -567,7 +329,7 @@ static void supervise(int signal_fd) {
             next = when + 100 * MILLISECOND;
 
         struct pollfd set[] = {{control, POLLIN, 0}, {parent_fd, POLLIN, 0}, {signal_fd, POLLIN, 0},
-                               {start_fd, POLLIN, 0}, {children ? -1 : cgroup_events, POLLPRI, 0}};
+                               {start_fd, POLLIN, 0}, {children ? -1 : cgroup_events(), POLLPRI, 0}};
         int64_t left = next < 0 || next < when ? 0 : next - when;
         struct timespec limit = {left / 1000000000, left % 1000000000};
         ppoll(set, sizeof set / sizeof *set, next < 0 ? NULL : &limit, NULL);
@@ -585,103 +347,6 @@ static void supervise(int signal_fd) {
             begin_killing();
         }
     }
-}
-
-/* ---- The command line --------------------------------------------------------------------- */
-
-static unsigned long long next_number(char **at, int base, int *bad) {
-    char *end;
-    unsigned long long value = strtoull(*at, &end, base); /* "-1" is the highest: RLIM_INFINITY, or int -1 */
-    *bad |= end == *at;
-    *at = *end ? end + 1 : end;
-    return value;
-}
-
-static int *next_list(char **at, int *count, int *bad) {
-    int *list = calloc(strlen(*at) / 2 + 1, sizeof *list);
-    for (*count = 0; list && **at && !*bad;)
-        list[(*count)++] = (int)next_number(at, 10, bad);
-    *bad |= !list;
-    return list;
-}
-
-static int parse(char **argument) {
-    static const struct { const char *key; int base; int *number; const char **text; } plain[] = {
-        {"control=", 10, &control, NULL}, {"parent=", 10, &parent, NULL}, {"adopt=", 10, &adopted, NULL},
-        {"gate=", 10, &gate, NULL},
-        {"contain=", 10, &contain, NULL}, {"session=", 10, &plan.new_session, NULL}, {"umask=", 8, &plan.umask, NULL},
-        {"terminal=", 10, &plan.terminal, NULL}, {"foreground=", 10, &plan.foreground, NULL},
-        {"group=", 10, &plan.group, NULL}, {"hold=", 10, &holding, NULL},
-        {"cgroup=", 0, NULL, &cgroup_base}, {"cwd=", 0, NULL, &plan.cwd}};
-    int bad = 0;
-    for (argument++; *argument && strcmp(*argument, "--"); argument++) {
-        char *at = strchr(*argument, '=');
-        size_t length = at ? (size_t)(++at - *argument) : 0, i = 0;
-        while (i < sizeof plain / sizeof *plain && (strlen(plain[i].key) != length || strncmp(*argument, plain[i].key, length)))
-            i++;
-        if (i < sizeof plain / sizeof *plain && plain[i].text)
-            *plain[i].text = at;
-        else if (i < sizeof plain / sizeof *plain)
-            *plain[i].number = (int)next_number(&at, plain[i].base, &bad);
-        else if (!strncmp(*argument, "deadline=", 9))
-            deadline = (int64_t)next_number(&at, 10, &bad);
-        else if (!strncmp(*argument, "grace=", 6))
-            grace = (int64_t)next_number(&at, 10, &bad);
-        else if (!strncmp(*argument, "fds=", 4))
-            passed = next_list(&at, &passed_count, &bad);
-        else if (!strncmp(*argument, "ids=", 4)) {
-            plan.change_ids = 1;
-            plan.uid = (uid_t)next_number(&at, 10, &bad);
-            plan.gid = (gid_t)next_number(&at, 10, &bad);
-            plan.groups = (gid_t *)next_list(&at, &plan.group_count, &bad);
-        } else if (!strncmp(*argument, "limits=", 7)) {
-            struct child_limit *limits = calloc(strlen(at) / 6 + 1, sizeof *limits); /* "1:2:3;" */
-            for (plan.limits = limits; limits && *at && !bad; plan.limit_count++) {
-                struct child_limit *limit = &limits[plan.limit_count];
-                limit->resource = (int)next_number(&at, 10, &bad);
-                limit->soft = (rlim_t)next_number(&at, 10, &bad);
-                limit->hard = (rlim_t)next_number(&at, 10, &bad);
-            }
-            bad |= !limits;
-        } else
-            return 1;
-    }
-    plan.new_group = !plan.new_session;
-    if (*argument) { /* the second "--" ends the candidates as NULL does */
-        plan.candidates = (const char *const *)++argument;
-        while (*argument && strcmp(*argument, "--"))
-            argument++;
-        plan.argv = *argument ? argument + 1 : argument;
-        *argument = NULL;
-    }
-    plan.envp = environ;
-    return bad || parent <= 0 || (!holding && control < 0) ||
-           (!adopted && !holding && (!plan.candidates || !plan.candidates[0] || !plan.argv[0]));
-}
-
-static int plan_descriptors(void) {
-    int *sources = calloc((size_t)passed_count + 3, 2 * sizeof *sources);
-    int *targets = sources + passed_count + 3;
-    if (!sources)
-        return -1;
-    for (int fd = 0; fd < 3; fd++) {
-        targets[fd] = fd;
-        sources[fd] = fcntl(fd, F_GETFD) < 0 ? -1 : fd;
-    }
-    /* A number that is closed would go to the next file we open, so it gets something harmless.
-     * The program gets it closed again: a source of -1. */
-    for (int fd = 0; fd < 3; fd++)
-        if (sources[fd] < 0)
-            fcntl(control, F_DUPFD_CLOEXEC, 0);
-    for (int i = 0; i < passed_count; i++) {
-        sources[3 + i] = targets[3 + i] = passed[i];
-        if (passed[i] == control || fcntl(passed[i], F_GETFD) < 0)
-            return passed[i];
-    }
-    plan.sources = sources;
-    plan.targets = targets;
-    plan.moves = passed_count + 3;
-    return -1;
 }
 
 int main(int argc, char **argv) {
@@ -724,7 +389,7 @@ int main(int argc, char **argv) {
         fail((struct child_failure){EBADF, STAGE_DESCRIPTORS, unusable});
     else {
         if (contain && cgroup_base)
-            make_cgroup();
+            plan.cgroup = cgroup_make(cgroup_base);
         if (adopted && !own_child(adopted))
             fail((struct child_failure){errno, STAGE_FORK, 0});
         else if (adopted) {
@@ -732,7 +397,7 @@ int main(int argc, char **argv) {
             char number[16];
             int size = snprintf(number, sizeof number, "%d", (int)program);
             if (plan.cgroup >= 0 && write(plan.cgroup, number, (size_t)size) < 0)
-                remove_cgroup();
+                leave_cgroup();
             started();
             if (gate >= 0) {
                 /* Now that the tree is held. Its reader may be dead, and PIPE is blocked. */
@@ -744,6 +409,6 @@ int main(int argc, char **argv) {
             start();
     }
     supervise(signal_fd);
-    remove_cgroup();
+    cgroup_remove();
     return result;
 }
