@@ -124,16 +124,7 @@ class PopenSpawn(SpawnBase):
 
     def isalive(self) -> bool:
         """Whether it runs. Never waits."""
-        if self.terminated:
-            return False
-        status = self.proc.poll()
-        if status is None:
-            return True
-        self.status, self.exitstatus = status.raw, status.code
-        self.signalstatus = None if status.signal is None else int(status.signal)
-        self.terminated = True
-        self.proc.release()
-        return False
+        return self._runs(self.proc)
 
     def wait(self) -> int | None:
         """Wait until it has ended: its exit code, or the signal's number as a negative one, as subprocess has it."""

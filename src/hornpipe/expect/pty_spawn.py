@@ -178,17 +178,7 @@ class spawn(OnTerminal):
 
     def isalive(self) -> bool:
         """Whether it runs. Never waits (gotcha:TTY2)."""
-        if self._process is None or self.terminated:
-            return False
-        status = self._process.poll()
-        if status is None:
-            return True
-        self.status = status.raw
-        self.exitstatus = status.code
-        self.signalstatus = None if status.signal is None else int(status.signal)
-        self.terminated = True
-        self._process.release()
-        return False
+        return self._process is not None and self._runs(self._process)
 
     def wait(self) -> int | None:
         """Wait until it has ended; its exit code, ``None`` after a death by signal.

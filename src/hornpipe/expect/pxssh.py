@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -143,11 +143,11 @@ class pxssh(spawn):
         if username is None and ssh_config is not None:
             _check_config(ssh_config, server)
         if self.debug_command_string:
-            return _line(words)
+            return shlex.join(words)
         if spawn_local_ssh:
             self._spawn(words[0], words[1:])
         else:
-            self.sendline(_line(words))
+            self.sendline(shlex.join(words))
         try:
             self._answer_questions(password, terminal_type, original_prompt, login_timeout, password_regex)
             if sync_original_prompt and not self.sync_original_prompt(sync_multiplier):
@@ -271,13 +271,6 @@ def _check_config(path: str, server: str) -> None:
             return
         raise TypeError(f"login() ssh_config has no user entry for {server}")
     raise TypeError(f"login() ssh_config has no Host entry for {server}")
-
-
-def _line(words: list[str]) -> str:
-    return " ".join(word if _PLAIN(word) else "'" + word.replace("'", "'\"'\"'") + "'" for word in words)
-
-
-_PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII).fullmatch
 
 
 def _distance(one: Any, other: Any) -> int:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import codecs
 import os
-import re
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from hornpipe import deadline as deadlines
 from hornpipe import wait
 from hornpipe.deadline import NEVER
+from hornpipe.expect import wanted
 from hornpipe.expect.exceptions import EOF, TIMEOUT, ExceptionPexpect
 from hornpipe.expect.matcher import Patterns, Stream
 from hornpipe.expect.transport import DEFAULT_MAXREAD, Transport, deadline_of
+from hornpipe.process import Process
 
 _SHOWN = 400
 """Characters of what was seen last in an error's message."""
@@ -108,13 +109,6 @@ class SpawnBase(Transport):
                 binary.write(text)
                 binary.flush()
 
-    def _coerce_expect_string(self, text: Any) -> Any:
-        if self.encoding is None and isinstance(text, str):
-            return text.encode("ascii")
-        if self.encoding is not None and isinstance(text, bytes):
-            return text.decode("ascii")
-        return text
-
     @property
     def before_limit(self) -> int | None:
         """How many characters of what came before a match are kept; ``None``: all."""
@@ -136,6 +130,19 @@ class SpawnBase(Transport):
     def isalive(self) -> bool:
         """Whether the other side is there."""
         return not self.closed
+
+    def _runs(self, process: Process) -> bool:
+        """Whether our program does, without waiting (gotcha:TTY2); once it does not, its status is noted here."""
+        if self.terminated:
+            return False
+        status = process.poll()
+        if status is None:
+            return True
+        self.status, self.exitstatus = status.raw, status.code
+        self.signalstatus = None if status.signal is None else int(status.signal)
+        self.terminated = True
+        process.release()
+        return False
 
     def close(self, force: bool = True) -> None:
         """Let go of it."""
@@ -179,37 +186,7 @@ class SpawnBase(Transport):
 
         Compile once what is expected often in a loop.
         """
-        if patterns is None:
-            return []
-        if not isinstance(patterns, list):
-            patterns = [patterns]
-        flags = re.DOTALL | (re.IGNORECASE if self.ignorecase else 0)
-        made: list[Any] = []
-        for pattern in patterns:
-            if isinstance(pattern, str | bytes):
-                made.append(re.compile(self._coerce_expect_string(pattern), flags))
-            elif pattern is EOF or pattern is TIMEOUT:
-                made.append(pattern)
-            elif isinstance(pattern, re.Pattern):
-                made.append(self._coerce_expect_re(pattern))
-            elif hasattr(pattern, "search"):
-                made.append(pattern)
-            else:
-                self._refuse(pattern)
-        return made
-
-    def _coerce_expect_re(self, pattern: re.Pattern[Any]) -> re.Pattern[Any]:
-        text = pattern.pattern
-        if isinstance(text, str) == (self.encoding is not None):
-            return pattern
-        flags = pattern.flags & ~re.UNICODE if self.encoding is None else pattern.flags
-        return re.compile(self._coerce_expect_string(text), flags)
-
-    def _refuse(self, pattern: object) -> NoReturn:
-        kinds = ", ".join([kind.__name__ for kind in self.allowed_string_types])
-        raise TypeError(
-            f"got {type(pattern)} ({pattern!r}) as pattern, must be one of: {kinds}, pexpect.EOF, pexpect.TIMEOUT"
-        )
+        return wanted.compiled(patterns, self.encoding is not None, self.ignorecase)
 
     def expect(
         self,
@@ -250,18 +227,8 @@ class SpawnBase(Transport):
     ) -> Any:
         """``expect`` for strings as they are; ``match`` is the string."""
         async_ = _asked_for_async(async_, kw)
-        if isinstance(pattern_list, str | bytes) or pattern_list is EOF or pattern_list is TIMEOUT:
-            pattern_list = [pattern_list]
-        try:
-            patterns = list(pattern_list)
-        except TypeError:
-            self._refuse(pattern_list)
-        for place, pattern in enumerate(patterns):
-            if isinstance(pattern, str | bytes):
-                patterns[place] = self._coerce_expect_string(pattern)
-            elif pattern is not EOF and pattern is not TIMEOUT:
-                self._refuse(pattern)
-        return self.expect_loop(Patterns(patterns), timeout, searchwindowsize, async_)
+        patterns = Patterns(wanted.exact(pattern_list, self.encoding is not None))
+        return self.expect_loop(patterns, timeout, searchwindowsize, async_)
 
     # --- the loop ---
 
@@ -382,7 +349,7 @@ class SpawnBase(Transport):
         if size < 0:
             self.expect(self.delimiter)
             return self.before
-        index = self.expect([re.compile(self._coerce_expect_string(f".{{{size}}}"), re.DOTALL), self.delimiter])
+        index = self.expect([f".{{{size}}}", self.delimiter])
         return self.after if index == 0 else self.before
 
     def readline(self, size: int = -1) -> Any:
