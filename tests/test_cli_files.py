@@ -106,6 +106,10 @@ class TestFifo:
         with serving("--replace", "sig", "--", "echo", "x"):
             assert Path("sig").read_text() == "x\n"
 
+    def test_a_folder_that_is_not_there_is_named(self):
+        done = run("fifo", "no/sig", "--", "true")
+        assert (done.returncode, done.stderr) == (1, b"hornpipe fifo: no/sig: No such file or directory\n")
+
     def test_a_command_that_is_not_there_is_known_at_once(self):
         """perlipc:O4"""
         done = run("fifo", "sig", "--", "no-such-program")

@@ -55,3 +55,30 @@ def test_a_shell_that_is_unknown_is_refused_in_one_line() -> None:
     ran = subprocess.run([COMMAND, "completion", "csh"], capture_output=True, text=True)
     assert ran.returncode == 2
     assert len(ran.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["signals", "abc"], "hornpipe signals: Invalid value for '[PID]...': 'abc' is not a valid number. (see: "),
+        (["ipcs", "-q", "1x"], "hornpipe ipcs: Invalid value for '[ID]...': '1x' is not a valid number. (see: "),
+        (["tour", "signls"], "hornpipe tour: there is no chapter or row 'signls'; did you mean 'signals'? (see: "),
+        (["tour", "zzz"], "hornpipe tour: there is no chapter or row 'zzz'; the chapters are signals, "),
+        (
+            ["daemon", "start", "--pidfile", "/no/x", "--", "true"],
+            "hornpipe daemon start: /no/x: No such file",
+        ),
+    ],
+)
+def test_an_error_is_one_line_that_says_whose_it_is(words: list[str], said: str) -> None:
+    ran = subprocess.run([COMMAND, *words], capture_output=True, text=True)
+    assert ran.returncode in {1, 2}
+    assert ran.stderr.startswith(said)
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_each_command_is_told_in_one_whole_sentence() -> None:
+    ran = subprocess.run([COMMAND, "--help"], capture_output=True, text=True, check=True)
+    listed = ran.stdout.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert len(listed) > 10
+    assert [line for line in listed if line.endswith("...") or len(line) > 80] == []

@@ -277,7 +277,7 @@ def test_a_row_that_does_not_exist_is_one_line_and_2():
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "no-such-row" in done.stderr
-    assert "pipeline" in done.stderr
+    assert "bidirectional" in done.stderr
 
 
 def test_an_option_that_does_not_exist_is_one_line_and_2():

@@ -122,7 +122,10 @@ class Fifo(Generic[Str]):
         return os.path.join(folder, b"." + name + b"." + os.urandom(8).hex().encode())
 
     def _make(self, beside: bytes) -> Descriptor:
-        os.mkfifo(beside, 0o600)
+        try:
+            os.mkfifo(beside, 0o600)
+        except OSError as error:  # which names no file
+            raise OSError(error.errno, os.strerror(error.errno or 0), self.path) from None
         os.chmod(beside, self.mode)  # mkfifo obeys the umask
         return named(beside)
 

@@ -53,6 +53,18 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
+def reason(error: OSError) -> str:
+    """What an error of the system says, in one line and without its number.
+
+    >>> reason(FileNotFoundError(2, "No such file or directory", "/no/such"))
+    '/no/such: No such file or directory'
+    """
+    words = (str(error).splitlines() or [type(error).__name__])[0]
+    if error.strerror is None or error.strerror.startswith(words):
+        return words  # a sentence of ours
+    return error.strerror if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"
+
+
 def leave(code: int) -> NoReturn:
     """Exit, quietly also when the reader of our output has gone (``| head``)."""
     try:

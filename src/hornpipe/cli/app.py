@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 
 import click
 
-from hornpipe.cli import complain, die_of, reader_gone
+from hornpipe.cli import complain, die_of, reason
+from hornpipe.cli.wording import Number, Quiet
 
 _ELSEWHERE = ("cat", "clocks", "completion", "connect", "daemon", "fifo", "get", "ipcrm", "ipcs", "serve")
 
@@ -40,8 +40,8 @@ def _from_elsewhere(name: str) -> click.Command:
     return command
 
 
-class Commands(click.Group):
-    """Ends as PIPE would end it when nobody reads its output; click by itself would exit with 1."""
+class Commands(Quiet):
+    """Knows of commands that are not loaded yet."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of all, loaded or not."""
@@ -52,13 +52,6 @@ class Commands(click.Group):
         if cmd_name in _ELSEWHERE and cmd_name not in self.commands:
             self.add_command(_from_elsewhere(cmd_name))
         return super().get_command(ctx, cmd_name)
-
-    def invoke(self, ctx: click.Context) -> object:
-        """Do what was asked for."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            raise click.exceptions.Exit(reader_gone()) from None
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Try it: hornpipe tour")
@@ -83,6 +76,7 @@ def run_command(arguments: tuple[str, ...]) -> None:
 
 @hornpipe.command(
     "tour",
+    short_help="Show every facility live on this machine.",
     epilog="\b\nExamples:\n  hornpipe tour\n  hornpipe tour signals containment\n  hornpipe tour --json | jq .",
 )
 @click.argument("names", nargs=-1, metavar="[CHAPTER|ROW]...")
@@ -98,9 +92,12 @@ def tour_command(names: tuple[str, ...], as_json: bool) -> None:
     try:
         rows = tour.named(names)
     except KeyError as error:
+        import difflib
+
+        close = difflib.get_close_matches(error.args[0], [*tour.CHAPTERS, *tour.ROWS], 1)
         raise click.UsageError(
-            f"no such row: {error.args[0]}; there are the chapters {', '.join(tour.CHAPTERS)} "
-            f"and the rows {', '.join(tour.ROWS)}"
+            f"there is no chapter or row {error.args[0]!r}; "
+            + (f"did you mean {close[0]!r}?" if close else f"the chapters are {', '.join(tour.CHAPTERS)}")
         ) from None
     if as_json:
         outcomes = [tour.perform(row) for row in rows]
@@ -115,10 +112,11 @@ def tour_command(names: tuple[str, ...], as_json: bool) -> None:
 
 @hornpipe.command(
     "signals",
+    short_help="List every signal, or what processes do with theirs.",
     epilog="\b\nExamples:\n  hornpipe signals\n  hornpipe signals $$\n"
     "  hornpipe signals --json $(pgrep python) | jq -r '.[] | select(.blocked != []) | .pid'",
 )
-@click.argument("pids", nargs=-1, metavar="[PID]...", type=click.IntRange(1, 0x7FFF_FFFF))
+@click.argument("pids", nargs=-1, metavar="[PID]...", type=Number(1, 0x7FFF_FFFF))
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 def signals_command(pids: tuple[int, ...], as_json: bool) -> None:
     """List every signal: its number, what it does by default, and what it means.
@@ -152,14 +150,5 @@ def main(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return die_of(signal.SIGINT)
     except OSError as error:
-        command = f"hornpipe {arguments[0]}" if arguments and arguments[0] in hornpipe.commands else "hornpipe"
-        complain(f"{command}: {_what_failed(error)}")
+        complain(f"hornpipe: {reason(error)}")
         return 1
-
-
-def _what_failed(error: OSError) -> str:
-    words = str(error).splitlines() or [type(error).__name__]
-    if not error.strerror:
-        return words[0]
-    # Without Python's "[Errno 2] ", which says nothing to who types commands.
-    return error.strerror if error.filename is None else f"{os.fspath(error.filename)}: {error.strerror}"

@@ -73,6 +73,7 @@ class Clock(NamedTuple):
 
 @click.command(
     "clocks",
+    short_help="Show how far the clocks of other hosts differ from ours.",
     epilog="\b\nExamples:\n  hornpipe clocks time.nist.gov ntp.example:3737 '[::1]:37'\n"
     "  hornpipe clocks --udp --json $(cat hosts) | jq -r '.[] | select(.ok | not) | .host'",
 )

@@ -8,6 +8,7 @@ from click.shell_completion import get_completion_class
 
 @click.command(
     "completion",
+    short_help="Print what makes a shell complete our commands and options.",
     epilog="\b\nExamples:\n  source <(hornpipe completion bash)      # in ~/.bashrc\n"
     "  source <(hornpipe completion zsh)       # in ~/.zshrc\n"
     "  hornpipe completion fish > ~/.config/fish/completions/hornpipe.fish",

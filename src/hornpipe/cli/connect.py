@@ -20,6 +20,7 @@ from hornpipe.cli import complain
 
 @click.command(
     "connect",
+    short_help="Talk to a server.",
     epilog="\b\nExamples:\n  hornpipe connect tcp://localhost:9000\n"
     "  echo hello | hornpipe connect unix:///tmp/catsock\n  hornpipe connect --crlf 'tcp://mail.example:smtp(25)'",
 )

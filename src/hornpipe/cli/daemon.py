@@ -20,6 +20,7 @@ import click
 import hornpipe as hp
 from hornpipe import wait
 from hornpipe.cli import complain, run
+from hornpipe.cli.wording import Quiet
 from hornpipe.deadline import after
 from hornpipe.fd import Descriptor
 from hornpipe.pidfile import AlreadyRunning, PidFile, running
@@ -41,7 +42,13 @@ class Wanted(NamedTuple):
     user: str | None
 
 
-@click.group("daemon", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "daemon",
+    cls=Quiet,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExamples:\n  hornpipe daemon start --pidfile /run/web.pid -- python3 -m http.server\n"
+    "  hornpipe daemon status --pidfile /run/web.pid\n  hornpipe daemon stop --pidfile /run/web.pid",
+)
 def daemon_group() -> None:
     """Make any program a daemon: start it, stop it, ask for it.
 
@@ -121,7 +128,7 @@ def restart_command(
     _start(pidfile, wanted)
 
 
-@daemon_group.command("reload")
+@daemon_group.command("reload", short_help="Send it HUP: read the configuration again.")
 @_pidfile
 def reload_command(pidfile: Path) -> None:
     """Send it HUP, by which most daemons read their configuration again. The exit status is 7 if it is not running."""

@@ -23,6 +23,7 @@ def _mode(_ctx: click.Context, _option: click.Parameter, text: str) -> int:
 
 @click.command(
     "fifo",
+    short_help="Make a file whose content a command prints for each reader.",
     context_settings={"allow_interspersed_args": False},
     epilog="\b\nExamples:\n  hornpipe fifo ~/.signature -- fortune -s\n  hornpipe fifo --mode 644 /run/load -- uptime",
 )
@@ -67,6 +68,7 @@ def fifo_command(mode: int, replace: bool, path: str, command: tuple[str, ...]) 
 
 @click.command(
     "cat",
+    short_help="Print the lines of files, as Perl's <> reads them.",
     epilog="\b\nExamples:\n  hornpipe cat -n access.log -\n  hornpipe cat --commands 'zcat old.gz|' new",
 )
 @click.option("-n", "--number", is_flag=True, help="Number the lines, over all files.")

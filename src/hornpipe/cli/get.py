@@ -48,6 +48,7 @@ class Wanted(NamedTuple):
 
 @click.command(
     "get",
+    short_help="Print documents of the web.",
     epilog="\b\nExamples:\n  hornpipe get http://localhost:8080/motd\n"
     "  hornpipe get --into pages https://www.perl.org/{about,docs}.html\n"
     "  hornpipe get --unix /run/docker.sock http://localhost/info | jq .",

@@ -16,6 +16,7 @@ _COUNT = click.IntRange(min=1)
 
 @click.command(
     "serve",
+    short_help="Run a program for each client who connects.",
     epilog="\b\nExamples:\n  hornpipe serve tcp://:9000 -- fortune\n"
     "  hornpipe serve --crlf --max-clients 50 'tcp://localhost:daytime(13)' -- date\n"
     "  hornpipe serve --model prefork unix:///run/upper.sock tcp://127.0.0.1:9001 -- tr a-z A-Z",
@@ -25,7 +26,7 @@ _COUNT = click.IntRange(min=1)
     type=click.Choice(["fork", "prefork", "thread", "inline"]),
     default="fork",
     show_default=True,
-    help="Who waits for clients and their programs: see below.",
+    help="Who waits for clients and their programs: see above.",
 )
 @click.option("--workers", type=_COUNT, metavar="N", help="Of prefork: how many there are.")
 @click.option("--max-requests", type=_COUNT, metavar="N", help="Of prefork: clients until a worker is replaced.")
@@ -64,7 +65,8 @@ def serve_command(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Listen at each ADDRESS, and run COMMAND for each client, whose words are its input and whose eyes its output.
+    """Listen at each ADDRESS, and run COMMAND for each client: what it says is COMMAND's input, and it
+    gets COMMAND's output.
 
     ADDRESS is tcp://HOST:PORT, tcp://:PORT for every interface, or unix:///PATH. COMMAND gets a clean environment with
     the client's address in TCPREMOTEIP and its like, as from tcpserver and inetd, and no shell sees anything of

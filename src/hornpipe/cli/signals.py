@@ -12,6 +12,7 @@ import click
 
 import hornpipe as hp
 from hornpipe.cli import complain, printable
+from hornpipe.cli.tables import print_table
 from hornpipe.names import signal_name
 
 _MEANINGS = {
@@ -122,7 +123,8 @@ def show_kinds(as_json: bool) -> None:
     if as_json:
         _print_json(found)
     elif sys.stdout.isatty():
-        _print_table(["signal", "number", "default", "what it means"], [map(str, kind) for kind in found])
+        heads = ["signal", "number", "default", "what it means"]
+        print_table(heads, [map(str, kind) for kind in found], bold="signal", right={"number"})
     else:
         for name, number, default, meaning in found:
             click.echo(f"{name:9} {number:2}  {default:9}  {meaning}")
@@ -141,7 +143,7 @@ def show_processes(pids: Sequence[int], as_json: bool) -> bool:
     elif found and sys.stdout.isatty():
         heads = [word.replace("_", " ") for word in Handling._fields]
         rows = [[str(each.pid), each.name, *(" ".join(names) for names in each[2:])] for each in found]
-        _print_table(heads, rows)
+        print_table(heads, rows, bold="pid")
     else:
         for each in found:
             click.echo(f"{each.pid}  {'name':14}  {each.name}")
@@ -152,19 +154,3 @@ def show_processes(pids: Sequence[int], as_json: bool) -> bool:
 
 def _print_json(found: Iterable[Kind | Handling]) -> None:
     click.echo(json.dumps([each._asdict() for each in found], indent=2))
-
-
-def _print_table(heads: list[str], rows: Iterable[Iterable[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in heads:
-        table.add_column(
-            head, style="bold" if head == heads[0] else "", justify="right" if head == "number" else "left"
-        )
-    for row in rows:
-        table.add_row(*map(Text, row))
-    Console().print(table)

@@ -12,13 +12,15 @@ import pwd
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import click
 
 import hornpipe as hp
 from hornpipe.cli import complain
+from hornpipe.cli.tables import print_table
+from hornpipe.cli.wording import Number
 from hornpipe.sysv import Listed, ListedQueue, ListedSegment, ListedSet
 
 _KINDS: dict[type[Listed], str] = {ListedSegment: "shm", ListedSet: "sem", ListedQueue: "msg"}
@@ -119,7 +121,7 @@ def _words(function: Callable[..., None]) -> Callable[..., None]:
 
     made: Callable[..., None] = told
     for option in (
-        click.argument("ids", nargs=-1, metavar="[ID]...", type=click.IntRange(0, 0x7FFF_FFFF)),
+        click.argument("ids", nargs=-1, metavar="[ID]...", type=Number(0, 0x7FFF_FFFF)),
         click.option("--json", "as_json", is_flag=True, help="Print a JSON list."),
         click.option(
             "--orphaned",
@@ -139,6 +141,7 @@ def _words(function: Callable[..., None]) -> Callable[..., None]:
 
 @click.command(
     "ipcs",
+    short_help="List System V objects: memory, semaphores, queues.",
     epilog="\b\nExamples:\n  hornpipe ipcs\n  hornpipe ipcs -q --owner www-data\n"
     "  hornpipe ipcs --orphaned 1d --json | jq length",
 )
@@ -160,6 +163,7 @@ def ipcs_command(wanted: Wanted, as_json: bool) -> None:
 
 @click.command(
     "ipcrm",
+    short_help="Remove System V objects.",
     epilog="\b\nExamples:\n  hornpipe ipcrm -q 7\n  hornpipe ipcrm --key 0x4d2 --dry-run\n"
     "  hornpipe ipcrm --orphaned 1d --yes",
 )
@@ -280,7 +284,8 @@ def _show(found: Sequence[Listed], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_facts(entry) for entry in found], indent=2))
     elif sys.stdout.isatty():
-        _show_table([*_cells(entry)[:5], _ago(entry), *_cells(entry)[5:]] for entry in found)
+        rows = ([*_cells(entry)[:5], _ago(entry), *_cells(entry)[5:]] for entry in found)
+        print_table(_HEADS, rows, bold="id", right={"id", "used"}, whole=True)
     else:
         for entry in found:
             kind, number, key, owner, mode, state, holds = _cells(entry)
@@ -330,22 +335,3 @@ def _contents(entry: Listed) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _show_table(rows: Iterable[list[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in _HEADS:
-        table.add_column(
-            head,
-            style="bold" if head == "id" else "",
-            justify="right" if head in {"id", "used"} else "left",
-            no_wrap=head != _HEADS[-1],
-        )
-    for row in rows:
-        table.add_row(*map(Text, row))
-    Console().print(table)
