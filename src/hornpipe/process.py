@@ -63,7 +63,10 @@ class Process:
         self._containment = containment
 
     def limit(self, timeout: float | None, deadline: int, grace: float) -> None:
-        """Give it a deadline of its own, which holds at the next call that waits."""
+        """Give it a deadline of its own, which holds at the next call that waits: ``CommandTimeout``.
+
+        ``timeout`` is, for the message, how many seconds it had; ``grace`` seconds are between its TERM and its KILL.
+        """
         self._timeout, self._deadline, self._grace = timeout, deadline, grace
 
     @property

@@ -62,6 +62,7 @@ def host_name(address: Address | None = None, timeout: float | None = None) -> s
     """The name of the host at a numeric address, or of this host in full; its number where it has none.
 
     Never needed to accept or to answer a client, whose own name server it may ask: on request only.
+    ``TimeoutError`` after ``timeout`` seconds (getnameinfo(3)).
 
     >>> host_name(Address.parse("tcp://127.0.0.1:80"), timeout=10) != ""
     True

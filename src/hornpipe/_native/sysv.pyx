@@ -378,7 +378,10 @@ cdef class Segment(Identified):
         self.views -= 1
 
     def read(self, Py_ssize_t offset=0, size=None):
-        """Exactly ``size`` bytes from ``offset`` on, NULs and all; without ``size`` all that follow."""
+        """Exactly ``size`` bytes from ``offset`` on, NULs and all; without ``size`` all that follow.
+
+        ``ValueError`` for what is not inside of the segment, and when it has been detached.
+        """
         cdef Py_ssize_t wanted = self.size - offset if size is None else size
         cdef bytes data
         self.inside(offset, wanted)
@@ -389,7 +392,11 @@ cdef class Segment(Identified):
         return data
 
     def write(self, data, Py_ssize_t offset=0, size=None):
-        """Copy ``data`` to ``offset``. With ``size``, that many bytes are written: NULs follow what is shorter."""
+        """Copy ``data``, bytes-like, to ``offset``. With ``size``, so many bytes are written: NULs follow what is shorter.
+
+        ``ValueError`` for what is not inside of the segment, for data longer than ``size``, and when it has been
+        detached; ``TypeError`` when it is attached read-only.
+        """
         cdef Py_buffer given
         cdef Py_ssize_t room
         PyObject_GetBuffer(data, &given, PyBUF_SIMPLE)
@@ -482,7 +489,18 @@ cdef class Semaphores(Identified):
         return 0
 
     def op(self, list_of_operations, timeout=None, bint undo=False):
-        """semop(2): all of ``[(index, delta), (index, delta, flags), ...]`` at once, or none of it."""
+        """semop(2): all of ``[(index, delta), (index, delta, flags), ...]`` at once, or none of it.
+
+        A delta above 0 gives, one below takes and waits until it can, and 0 waits for zero. ``TimeoutError`` when
+        that is not possible within ``timeout`` seconds; ``ObjectRemoved`` when the set has gone. With ``undo``
+        the kernel takes it all back when this process ends, however it does.
+
+        >>> import hornpipe as hp
+        >>> with hp.sysv.SemaphoreSet.create([2, 0]) as sems:
+        ...     sems.op([(0, -1), (1, 1)], timeout=5)
+        ...     sems.values
+        [1, 1]
+        """
         cdef sembuf few[2 * FEW]
         cdef sembuf *list = few
         cdef tuple operations = tuple(list_of_operations)  # nobody makes it longer meanwhile
@@ -602,7 +620,19 @@ cdef class OneSemaphore:
         return set.perform(one, 1, timeout, tried, doing)
 
     def acquire(self, Py_ssize_t count=1, timeout=None, bint undo=False):
-        """Take ``count`` as soon as there are that many."""
+        """Take ``count`` as soon as there are that many (semop(2)).
+
+        ``TimeoutError`` when there are not within ``timeout`` seconds; ``ObjectRemoved`` when the set has gone.
+        With ``undo`` the kernel gives them back when this process ends, however it does; ``with semaphore:``
+        is that for one.
+
+        >>> import hornpipe as hp
+        >>> with hp.sysv.SemaphoreSet.create([1]) as sems:
+        ...     sems[0].acquire(timeout=5)
+        ...     sems[0].acquire(timeout=0)
+        Traceback (most recent call last):
+        TimeoutError: ...
+        """
         if count < 1:
             raise ValueError(f"count must be at least 1, not {count}")
         self.move(-count, timeout, c_undo if undo else 0, "acquire")
@@ -617,7 +647,10 @@ cdef class OneSemaphore:
         self.move(count, None, c_undo if undo else 0, "release")
 
     def wait_for_zero(self, timeout=None):
-        """Wait until the value is 0."""
+        """Wait until the value is 0 (semop(2)).
+
+        ``TimeoutError`` when it is not within ``timeout`` seconds; ``ObjectRemoved`` when the set has gone.
+        """
         self.move(0, timeout, 0, "wait_for_zero")
 
     def __enter__(self):
@@ -671,7 +704,19 @@ cdef class Queue(Identified):
         self.id, self.key, self.created, self.room = id, key, created, ROOM
 
     def send(self, data, Py_ssize_t type=1, timeout=None):
-        """Put ``data`` into the queue, waiting while it is full."""
+        """Put ``data``, bytes-like, into the queue, waiting while it is full (msgsnd(2)).
+
+        ``type`` is a number from 1 up that receivers can choose by. ``TimeoutError`` when there is no room within
+        ``timeout`` seconds; ``SystemLimit`` (a ``ValueError``) when it is larger than any message may be;
+        ``ObjectRemoved`` when the queue has gone.
+
+        >>> import hornpipe as hp
+        >>> with hp.sysv.MessageQueue.create() as queue:
+        ...     queue.send(b"later", type=2, timeout=5)
+        ...     queue.send(b"now", timeout=5)
+        ...     queue.receive(type=1, timeout=5).data
+        b'now'
+        """
         cdef Py_buffer given
         cdef mail sent
         cdef text space
@@ -759,7 +804,13 @@ cdef class Queue(Identified):
             self.room = max(2 * self.room, <size_t>self._largest())
 
     def receive(self, Py_ssize_t type=0, timeout=None, except_type=None, max_size=None, bint truncate=False):
-        """Take a message out of the queue, waiting while there is none."""
+        """Take a message out of the queue, waiting while there is none (msgrcv(2)).
+
+        ``type=0`` is the oldest of all; above 0, the oldest of this type; below, of the lowest type up to
+        ``-type``; ``except_type`` the oldest of any other. One that is longer than ``max_size`` bytes stays where
+        it is (``LimitExceeded``), or loses its end with ``truncate``. ``TimeoutError`` when none comes within
+        ``timeout`` seconds; ``ObjectRemoved`` when the queue has gone.
+        """
         cdef Message message
         cdef text space
         cdef long result

@@ -42,7 +42,14 @@ class block(_signals.Scope):
 
 
 def pending() -> tuple[str, ...]:
-    """The signals that are held back now, by name (sigpending(2))."""
+    """The signals that are held back now, by name (sigpending(2)).
+
+    >>> import hornpipe as hp, os
+    >>> with hp.SIG.local(USR1="IGNORE"), block("USR1"):
+    ...     hp.kill("USR1", os.getpid())
+    ...     pending()
+    ('USR1',)
+    """
     return tuple(signal_name(int(number)) for number in sorted(signal.sigpending()))
 
 

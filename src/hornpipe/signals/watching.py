@@ -71,7 +71,7 @@ class Watch:
         return self.get_until(after(timeout), timeout)
 
     def get_until(self, deadline: int, timeout: float | None) -> Signal:
-        """The same with a deadline; ``timeout`` is for the message."""
+        """The same with a deadline; ``timeout``, in seconds, is for the message of ``TimeoutError``."""
         while True:
             taken = self._take()
             if taken is not None:

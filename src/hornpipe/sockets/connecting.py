@@ -47,9 +47,10 @@ def connect(
 ) -> Connection[str]:
     r"""Connect to ``address``: ``tcp://host:port`` or ``unix:///path`` (perlipc:N4, N9).
 
-    ``timeout`` bounds the look-up, the connecting and TLS together, and then each call of the
-    connection that is given none of its own (its ``timeout`` attribute). A host's addresses are tried
-    one beside the other, of both families in turn; the error says what became of each.
+    ``timeout`` seconds bound the look-up, the connecting and TLS together (``TimeoutError``), and then each
+    call of the connection that is given none of its own (its ``timeout`` attribute). A host's addresses are
+    tried one beside the other, of both families in turn; the error says what became of each.
+    A line longer than ``line_limit`` bytes is refused when it is read; ``None`` bounds nothing.
 
     ``tls`` is true for the system's authorities and the standard library's defaults, or an
     ``SSLContext``; ``server_name`` is whose certificate is wanted, if not the host's. ``local`` is the

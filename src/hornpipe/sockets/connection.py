@@ -191,7 +191,9 @@ class Connection(SocketHandle[Str]):
         r"""Read one line. The last one may lack its newline; nothing is the end.
 
         A text line ends with ``\n``, sent as CR LF or as LF (gotcha:SO3). One that is longer than
-        ``line_limit`` raises ``LimitExceeded`` before it is read to its end.
+        ``line_limit`` bytes raises ``LimitExceeded`` before it is read to its end. With ``size``, at most
+        so many characters (bytes) of it. ``TimeoutError`` after ``timeout`` seconds; the line's beginning
+        is still there to be read.
         """
         buffer = self._buffer
         if timeout is None and (size is None or size < 0):
@@ -217,7 +219,7 @@ class Connection(SocketHandle[Str]):
     def read_exactly(self, size: int, *, timeout: float | None = None) -> Str:
         """Read ``size`` characters (bytes). ``NoAnswer`` (an ``EOFError``), with those that came, at an earlier end.
 
-        After a ``TimeoutError`` what has come is still there to be read.
+        ``TimeoutError`` after ``timeout`` seconds; what has come by then is still there to be read.
         """
         data = self.read(size, timeout=timeout)
         if len(data) < size:
@@ -225,10 +227,18 @@ class Connection(SocketHandle[Str]):
         return data
 
     def read_until_dot(self, *, limit: int = MESSAGE_LIMIT, timeout: float | None = None) -> Str:
-        """Read a message that ends with a dot on a line of its own, as in SMTP and POP3 (perlipc:N3).
+        r"""Read a message that ends with a dot on a line of its own, as in SMTP and POP3 (perlipc:N3).
 
-        The dot is not part of it, and the second dot of lines that begin with two is removed. After
-        a ``TimeoutError`` the next call goes on. ``LimitExceeded`` when it is longer than ``limit``.
+        The dot is not part of it, and the second dot of lines that begin with two is removed.
+        ``TimeoutError`` after ``timeout`` seconds; the next call goes on. ``LimitExceeded`` when it is
+        longer than ``limit`` characters (bytes).
+
+        >>> import hornpipe as hp
+        >>> one, other = hp.socket_pair()
+        >>> with one, other:
+        ...     one.write_until_dot("Hello,\n.hidden\n", timeout=5)
+        ...     other.read_until_dot(timeout=5)
+        'Hello,\n.hidden\n'
         """
         self._begin_to_read(timeout)
         if not self._dotted:
@@ -256,7 +266,10 @@ class Connection(SocketHandle[Str]):
         return lines
 
     def write_until_dot(self, message: Str, *, timeout: float | None = None) -> None:
-        """Write a message and the line with a dot that ends it; lines that begin with a dot get a second one."""
+        """Write a message and the line with a dot that ends it; lines that begin with a dot get a second one.
+
+        ``TimeoutError`` after ``timeout`` seconds; the rest goes with the next flush.
+        """
         text: Any = message
         newline: Any = self._codec.newline
         dot: Any = "." if self._codec.is_text else b"."
@@ -270,8 +283,8 @@ class Connection(SocketHandle[Str]):
     def ask(self, line: Str, *, timeout: float | None = None) -> Str:
         """Send one line and return the next one that comes, both without a newline.
 
-        ``NoAnswer`` (an ``EOFError``) when the peer ends instead; after a ``TimeoutError`` its answer may
-        still come.
+        ``NoAnswer`` (an ``EOFError``) when the peer ends instead; ``TimeoutError`` after ``timeout``
+        seconds, and its answer may still come.
 
         >>> import hornpipe as hp
         >>> one, other = hp.socket_pair()
@@ -308,6 +321,7 @@ class Connection(SocketHandle[Str]):
         """Send descriptors to the process at the other end of a Unix connection, with at least a byte (gotcha:SO10).
 
         It gets its own ones for the same open files; ours stay ours. ``receive_fds(len(data))`` takes them.
+        ``ValueError`` when this is no Unix connection; ``TimeoutError`` after ``timeout`` seconds (unix(7)).
         """
         self._only_unix("descriptors")
         numbers = rights.numbers_of(files)
@@ -336,7 +350,17 @@ class Connection(SocketHandle[Str]):
         """Receive the ``size`` bytes of one ``send_fds`` and the descriptors that came with them, ours to close.
 
         For connections made with ``receives_fds=True``: with others, descriptors that a peer sends
-        unasked go nowhere (gotcha:SO10).
+        unasked go nowhere (gotcha:SO10). ``NoAnswer`` when the end or plain data comes instead;
+        ``TimeoutError`` after ``timeout`` seconds (unix(7)).
+
+        >>> import hornpipe as hp
+        >>> one, other = hp.socket_pair(receives_fds=True)
+        >>> with one, other, open("/dev/null") as file:
+        ...     one.send_fds([file], b"null", timeout=5)
+        ...     data, (received,) = other.receive_fds(4, timeout=5)
+        ...     received.close()
+        ...     data
+        b'null'
         """
         self._only_unix("descriptors")
         if not self._receives_fds:

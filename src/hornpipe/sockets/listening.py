@@ -124,7 +124,7 @@ class Listener:
         return self._all.fileno()
 
     def accept(self, timeout: float | None = None) -> Connection[str]:
-        """The next connection; ``TimeoutError`` when none comes in time.
+        """The next connection; ``TimeoutError`` when none comes within ``timeout`` seconds (accept(2)).
 
         One that has gone before it was accepted is passed over. When the process or the system has
         no descriptors left it tries again, ever less often, until the deadline.
@@ -272,19 +272,26 @@ def listen(
     tls: SSLContext | None = None,
     keep: bool = False,
 ) -> Listener:
-    """Listen at ``tcp://host:port`` or ``unix:///path``, or at several of them (perlipc:N17).
+    r"""Listen at ``tcp://host:port`` or ``unix:///path``, or at several of them (perlipc:N17).
 
     ``tcp://:9000`` is every interface, of IPv4 and IPv6; port 0 is a free one. A Unix name has ``mode``
     whatever the umask; a dead one in its place is replaced, a living server's or a file of another
     kind never. ``passed`` names sockets that a service manager may have opened for us (LISTEN_FDNAMES):
     they are taken if they are there, and else the addresses are made here.
 
-    ``timeout``, ``newline``, ``line_limit`` and ``receives_fds`` are those of the connections. With
-    ``tls``, an ``SSLContext`` for servers with its certificate loaded, they are encrypted: each shakes hands at its
-    first use (or ``handshake()``), so that no client can hold up the next ``accept``.
+    ``timeout`` (seconds, then ``TimeoutError``), ``newline``, ``line_limit`` (bytes) and ``receives_fds`` are those of
+    the connections. With ``tls``, an ``SSLContext`` for servers with its certificate loaded, they are encrypted: each
+    shakes hands at its first use (or ``handshake()``), so that no client can hold up the next ``accept``.
     ``reuse=False`` does without SO_REUSEADDR, so that a restart meets the last one's connections.
     With ``keep`` the sockets outlive a restart (``restart_on_hup()``): the program that comes after this one in
     its process finds them by the same address, and whoever connects meanwhile waits for it.
+
+    >>> import hornpipe as hp
+    >>> with listen("tcp://127.0.0.1:0") as listener, hp.connect(listener.address) as client:
+    ...     with listener.accept(timeout=5) as connection:
+    ...         print("hello", file=connection)
+    ...     client.read(timeout=5)
+    'hello\n'
     """
     wanted = [Address.parse(address) for address in addresses]
     for address in wanted:

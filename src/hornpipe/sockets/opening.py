@@ -43,10 +43,15 @@ def open_datagram(
 ) -> DatagramSocket:
     """A socket for datagrams, to ``peer`` only or to and from anybody, at ``local`` (perlipc:N13).
 
-    Addresses are ``udp://host:port`` and ``unixgram:///path``. ``timeout`` bounds the look-up, and then
-    each call that is given none of its own. ``broadcast`` allows sending to a whole network, ``reuse``
-    several sockets at one multicast port. A Unix ``local`` has ``mode``, replaces a dead name only, and
-    is removed when the socket is closed; without one, nobody can answer.
+    Addresses are ``udp://host:port`` and ``unixgram:///path``. ``timeout`` seconds bound the look-up,
+    and then each call that is given none of its own (``TimeoutError``). ``broadcast`` allows sending to
+    a whole network, ``reuse`` several sockets at one multicast port. A Unix ``local`` has ``mode``,
+    replaces a dead name only, and is removed when the socket is closed; without one, nobody can answer.
+
+    >>> with open_datagram(local="udp://127.0.0.1:0") as server, open_datagram(server.local) as client:
+    ...     client.send(b"ping")
+    ...     server.receive(timeout=5).data
+    b'ping'
     """
     deadline = after(timeout)
     where = None if peer is None else Address.parse(peer)

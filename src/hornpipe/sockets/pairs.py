@@ -17,7 +17,10 @@ def _ends(kind: int) -> list[Socket]:
 
 
 def socket_pair(*, timeout: float | None = None, receives_fds: bool = False) -> tuple[Connection[str], Connection[str]]:
-    r"""Two ends of one stream.
+    r"""Two ends of one stream (socketpair(2)).
+
+    ``timeout`` is the limit in seconds of each call that is given none of its own, over which comes ``TimeoutError``;
+    ``receives_fds`` allows ``receive_fds``.
 
     >>> import os
     >>> one, other = socket_pair()
@@ -35,7 +38,10 @@ def socket_pair(*, timeout: float | None = None, receives_fds: bool = False) -> 
 
 
 def datagram_pair(*, timeout: float | None = None, receives_fds: bool = False) -> tuple[DatagramSocket, DatagramSocket]:
-    """Two sockets that send each other whole messages.
+    """Two sockets that send each other whole messages (socketpair(2)).
+
+    ``timeout`` is the limit in seconds of each call that is given none of its own, over which comes ``TimeoutError``.
+    With ``receives_fds`` a message may bring descriptors.
 
     >>> one, other = datagram_pair()
     >>> with one, other:

@@ -249,12 +249,18 @@ class SocketHandle(Handle[Str]):
         raise TimeoutError(f"time ran out while writing to {self._name}; {self._taken} bytes had been taken")
 
     def read(self, size: int | None = -1, *, timeout: float | None = None) -> Str:
-        """Read ``size`` characters (bytes), or all until the end; fewer come only at the end."""
+        """Read ``size`` characters (bytes), or all until the end; fewer come only at the end.
+
+        ``TimeoutError`` after ``timeout`` seconds; what has come by then is still there to be read.
+        """
         self._begin_to_read(timeout)
         return super().read(size)
 
     def read_some(self, *, timeout: float | None = None) -> Str:
-        """Read what is there, at least one character; waits for it. Nothing at the end."""
+        """Read what is there, at least one character (byte); waits for it. Nothing at the end.
+
+        ``TimeoutError`` when nothing has come after ``timeout`` seconds.
+        """
         self._begin_to_read(timeout)
         return super().read_some()
 
@@ -264,7 +270,8 @@ class SocketHandle(Handle[Str]):
         r"""Write all of ``data``; its length. Text has each ``\n`` sent as the connection's ``newline``.
 
         Sent when a line is whole, at ``flush``, and before a read waits. ``BrokenPipeError`` with
-        ``.taken`` when nobody reads any more; after a ``TimeoutError`` the rest goes with the next flush.
+        ``.taken`` when nobody reads any more; ``TimeoutError`` after ``timeout`` seconds, and the rest
+        goes with the next flush.
         """
         done = self._buffer.write(data)
         if done > 0:
@@ -293,7 +300,10 @@ class SocketHandle(Handle[Str]):
         return start + data[len(start) :].replace("\r\n", "\n").replace("\n", "\r\n")
 
     def flush(self, *, timeout: float | None = None) -> None:
-        """Send what was gathered; returns when the kernel has taken all of it."""
+        """Send what was gathered; returns when the kernel has taken all of it.
+
+        ``TimeoutError`` after ``timeout`` seconds; the rest goes with the next flush.
+        """
         if self._pending:
             self._writing_to()
             self._push(self._by(timeout))
@@ -352,7 +362,10 @@ class SocketHandle(Handle[Str]):
     # --- the end ---
 
     def shutdown(self, *, timeout: float | None = None) -> None:
-        """Say that nothing more will be written: the peer reads the end, and its answer can still be read."""
+        """Say that nothing more will be written: the peer reads the end, and its answer can still be read.
+
+        What was gathered is sent before that: ``TimeoutError`` when ``timeout`` seconds do not suffice (shutdown(2)).
+        """
         if self._finished:
             return
         self.flush(timeout=timeout)
