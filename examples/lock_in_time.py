@@ -17,9 +17,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with open(arguments.file, "a") as file:
         try:
-            with hp.alarm(
-                arguments.wait
-            ):  # flock takes no time limit; hp.lock(file, timeout=...) does all this at once
+            # flock takes no time limit of its own; hp.lock(file, timeout=...) does all this at once.
+            with hp.alarm(arguments.wait):
                 fcntl.flock(file, fcntl.LOCK_EX)
         except TimeoutError:
             print(f"{arguments.file} is locked by somebody else", file=sys.stderr)

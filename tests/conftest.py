@@ -47,16 +47,26 @@ def _nothing_is_left(no_leaks: None) -> None:
 
 
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the key and the certificate of here.test."""
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=here.test", "-addext", "subjectAltName=DNS:here.test",
-         "-keyout", folder / "key", "-out", folder / "cert"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return folder
+def certificate_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes a folder with the key and the certificate of a host."""
+
+    def made(host: str) -> Path:
+        folder = tmp_path_factory.mktemp("tls")
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+             "-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}",
+             "-keyout", folder / "key", "-out", folder / "cert"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def certificate(certificate_of: Callable[[str], Path]) -> Path:
+    """That of here.test."""
+    return certificate_of("here.test")
 
 
 IN_A_NETWORK = """

@@ -52,7 +52,7 @@ class alarm(_signals.Scope):
     def __init__(self, seconds: float) -> None:
         checked = check_timeout(seconds, "seconds")
         if checked is None:
-            raise TypeError("alarm() takes a number of seconds")
+            raise TypeError("alarm() takes a number of seconds, not None")
         self.seconds = checked
         """The limit."""
         self._deadline = NEVER

@@ -147,7 +147,8 @@ class Job:
         """Start all stages, or none.
 
         Each of the job's ends is ``"inherit"``, ``"null"`` or ``"pipe"`` where the stage does not say
-        otherwise; with stderr ``"keep"`` or ``"pipe"``. ``interactive`` hands the terminal over.
+        otherwise; with stderr ``"keep"`` or ``"pipe"``. ``interactive`` hands the terminal over;
+        ``buffer_limit`` is how many bytes are kept of each stream that is read here.
         """
         for stage in self._stages:
             if stage.redirections != _UNCHANGED or stage.recipe.pass_fds:
@@ -413,7 +414,7 @@ class Job:
             if status.code in self._terms.ok_codes:  # a status without a code is none of them
                 continue
             # A writer whose reader had enough (`yes | head -1`) dies by PIPE: success, as a user means it.
-            if status.signal == 13 and number < len(statuses) - 1:
+            if status.signal == int(signal.SIGPIPE) and number < len(statuses) - 1:
                 continue
             return number
         return None

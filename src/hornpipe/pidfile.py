@@ -6,6 +6,7 @@ content only says who. A file left by a dead daemon is unlocked, and so is nobod
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -27,7 +28,7 @@ class AlreadyRunning(FileExistsError):
 
     def __init__(self, path: str, pid: int | None) -> None:
         who = f"process {pid}" if pid is not None else "a process that has not said its number yet"
-        super().__init__(17, f"{who} is running already", path)
+        super().__init__(errno.EEXIST, f"{who} is running already", path)
         self.pid = pid
 
 
@@ -69,7 +70,7 @@ class PidFile:
             )
             try:
                 if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
-                    raise FileExistsError(17, "is there and is no file", self.path)
+                    raise FileExistsError(errno.EEXIST, "is there and is no file", self.path)
                 while not wait.lock_file(opened.fileno(), fcntl.LOCK_EX, after(_A_LOOK)):
                     # Who only asks shares it, for an instant; but there may be many, and they may have to wait for the
                     # processor while they have it. A daemon shares it with nobody.
@@ -111,7 +112,7 @@ class PidFile:
     def fileno(self) -> int:
         """The descriptor that holds the lock."""
         if self._lock is None:
-            raise ValueError("the pidfile is not held")
+            raise ValueError(f"{self.path!r} is not held; hold() comes first")
         return self._lock.fileno()
 
 

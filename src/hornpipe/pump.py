@@ -115,17 +115,6 @@ class Tee:
             self.rest = memoryview(b"")
 
 
-class Discard:
-    """A sink for what nobody wants."""
-
-    __slots__ = ()
-
-    def fill(self, fd: int, size: int) -> int:
-        """Read and forget."""
-        data = read_some(fd, min(size, 65536))
-        return -1 if data is None else len(data)
-
-
 def as_bytes(data: object, codec: Codec[Any]) -> bytes | memoryview:
     r"""What is fed to a child, whichever kind it comes in; text is encoded as the command's text is.
 

@@ -6,6 +6,7 @@ descriptor, and its arguments as they were given: no shell sees anything of the 
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import struct
@@ -61,7 +62,7 @@ class Program:
         """What is the same for each client; ``SpawnError`` for a program that is not there."""
         self._candidates = [path for path in self.recipe.candidates() if os.access(path, os.X_OK)]
         if not self._candidates:
-            raise failure(self.recipe, 2, EXEC, 0, self.recipe.candidates())
+            raise failure(self.recipe, errno.ENOENT, EXEC, 0, self.recipe.candidates())
         self._environment = self.recipe.environment_list() or []
         wanted = self._stage.redirections[2]
         if wanted is not None:

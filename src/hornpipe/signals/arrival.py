@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from signal import SIGCHLD
+
 from hornpipe._native.signals import Record
 from hornpipe.names import signal_name
 from hornpipe.status import ExitStatus
 
 _CODES = {0: "USER", 0x80: "KERNEL", -1: "QUEUE", -2: "TIMER", -3: "MESGQ", -4: "ASYNCIO", -5: "SIGIO", -6: "TKILL"}
 _CHILD_CODES = {1: "EXITED", 2: "KILLED", 3: "DUMPED", 4: "TRAPPED", 5: "STOPPED", 6: "CONTINUED"}
-_CHLD = 17
+_CHLD = int(SIGCHLD)
 
 
 class Signal(Record):

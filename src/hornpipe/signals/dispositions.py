@@ -8,6 +8,8 @@ order. As POSIX has it, a handler is not interrupted by its own signal, but by o
 from __future__ import annotations
 
 import signal
+import struct
+import sys
 import warnings
 from _thread import RLock
 from collections.abc import Callable, Iterable
@@ -24,6 +26,7 @@ Handler = Callable[[Signal], object]
 
 _FAULTS = frozenset(map(int, (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)))
 _CERTAIN = frozenset(map(int, (signal.SIGKILL, signal.SIGSTOP)))
+_POINTER = struct.calcsize("P")
 
 
 class Foreign:
@@ -168,7 +171,7 @@ def current(number: int) -> Saved | str:
             return _armed[number]
         with lock:
             raw = _base.get(number, raw)
-        kind = _kind_of(number, raw)
+        kind = _kind_of(raw)
     elif displaced(number):
         report(number)
     if kind == _signals.DEFAULT:
@@ -178,9 +181,10 @@ def current(number: int) -> Saved | str:
     return Foreign(number, signal.getsignal(number), raw)
 
 
-def _kind_of(number: int, raw: bytes) -> int:
-    # struct sigaction begins with the handler's address, and SIG_DFL and SIG_IGN are 0 and 1.
-    return min(int.from_bytes(raw[:8], "little"), _signals.FOREIGN) if raw[:8] < b"\2" else _signals.FOREIGN
+def _kind_of(raw: bytes) -> int:
+    # struct sigaction begins with the handler's address; SIG_DFL and SIG_IGN are 0 and 1, as DEFAULT and IGNORED are.
+    handler = int.from_bytes(raw[:_POINTER], sys.byteorder)
+    return handler if handler <= _signals.IGNORED else _signals.FOREIGN
 
 
 def snapshot(number: int) -> Saved:

@@ -44,7 +44,7 @@ def kill(which: str | int, *targets: int | Killable) -> None:
     """
     number = signal_number(which)
     if not targets:
-        raise TypeError("kill() takes the signal first, and then whom to send it to")
+        raise TypeError(f"kill({which!r}) names nobody: the signal comes first, and then whom to send it to")
     numbers = [target if hasattr(target, "kill") else _check_pid(target, "process") for target in targets]
     first: OSError | None = None
     for target in numbers:

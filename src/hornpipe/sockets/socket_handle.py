@@ -445,6 +445,7 @@ class SocketHandle(Handle[Str]):
         if self._source is not None:
             self._buffer.source = self._buffer.sink = -1
             self._socket.close()
+            self._buffer.forget_end()
         if self._arrived:
             self._drop_arrived()
 

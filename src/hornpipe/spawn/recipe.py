@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -164,7 +165,9 @@ def find_ids(
     import pwd
 
     def missing(what: str, name: object) -> Exception:
-        return spawn_error(2, f"cannot start {label!r}: there is no {what} {name!r}", stage="user", filename=name)
+        return spawn_error(
+            errno.ENOENT, f"cannot start {label!r}: there is no {what} {name!r}", stage="user", filename=name
+        )
 
     def group_number(name: str | int) -> int:
         if isinstance(name, int):

@@ -29,7 +29,7 @@ class _Places(Generic[T]):
             raise ValueError(f"{offset} is no multiple of {size}: a value could be seen half written there")
         with memoryview(memory) as view:
             if view.readonly:
-                raise TypeError("the memory is read-only")
+                raise TypeError(f"{memory!r} is read-only, and a number in it could not be set")
             if offset + count * size > view.nbytes:
                 raise ValueError(
                     f"{count} of {size} bytes at offset {offset} are not inside the {view.nbytes} there are"

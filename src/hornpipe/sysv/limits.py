@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import NamedTuple
 
 from hornpipe.errors import SystemLimit, system_limit
 
 SEMVMX = 32767
 """The highest value of a semaphore; it is compiled into the kernel."""
+PAGE = os.sysconf("SC_PAGE_SIZE")
+"""Bytes of a page, in which the kernel counts segments."""
 
 _FOLDER = "/proc/sys/kernel/"
 _ORDINALS = ("first", "second", "third", "fourth")
@@ -109,7 +112,7 @@ def usage(table: str) -> tuple[int, int]:
     column = {"sem": "nsems", "shm": "size", "msg": "qnum"}[table]
     rows = table_rows(table)
     if table == "shm":
-        return len(rows), sum(-(-row[column] // 4096) for row in rows)
+        return len(rows), sum(-(-row[column] // PAGE) for row in rows)
     return len(rows), sum(row[column] for row in rows)
 
 

@@ -12,11 +12,9 @@ from hornpipe._native import sysv as _sysv
 from hornpipe.errors import system_limit
 from hornpipe.sysv.failures import failure
 from hornpipe.sysv.lasting import Lasting, Owner, find, find_or_make, make
-from hornpipe.sysv.limits import limit, reached
+from hornpipe.sysv.limits import PAGE, limit, reached
 
 S = TypeVar("S", bound="SharedMemory")
-
-_PAGE = 4096
 
 
 class SegmentStat(NamedTuple):
@@ -89,7 +87,7 @@ class SharedMemory(_sysv.Segment, Lasting):
                 lambda number, flags: _sysv.get_segment(number, size, flags | pages),
                 key,
                 mode,
-                -(-size // _PAGE),
+                -(-size // PAGE),
             )
         except OSError as error:
             if pages and error.errno in (errno.ENOMEM, errno.EPERM, errno.EINVAL, errno.EACCES):
@@ -116,7 +114,7 @@ class SharedMemory(_sysv.Segment, Lasting):
     def open_or_create(cls, key: int, size: int, *, mode: int = 0o600) -> Self:
         """Find the segment that has this key or make it, whoever else does so at the same moment.
 
-        ``ValueError`` when the one that is there is smaller than ``size``.
+        ``ValueError`` when the one that is there is smaller than ``size`` bytes (shmget(2)).
         """
         size = index(size)
         return find_or_make(lambda: cls._large_enough(key, size), lambda: cls.create(size, key, mode=mode))
@@ -176,7 +174,7 @@ class SharedMemory(_sysv.Segment, Lasting):
         """
         if not self._told("detach", self._detach):
             raise BufferError(
-                f"{self!r} has views that live (buf, numpy, Cell.view); release them before it is detached"
+                f"{self!r} has views that live (buf, memoryview, numpy); release them before it is detached"
             )
 
     def __exit__(self, kind: object = None, error: object = None, trace: object = None) -> None:
