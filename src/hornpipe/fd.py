@@ -61,7 +61,8 @@ class Descriptor:
         self.close()
 
     def __del__(self) -> None:
-        if self._fd >= 0:
+        # At the end of a program its modules are emptied before the last objects go; the kernel closes what is left.
+        if self._fd >= 0 and wait is not None:
             self.close()
 
 

@@ -74,5 +74,6 @@ class Socket(Descriptor):
         return super().detach()
 
     def __del__(self) -> None:
-        if self._fd >= 0:
+        # At the end of a program its modules are emptied before the last objects go; the kernel closes what is left.
+        if self._fd >= 0 and wait is not None:
             self.close()
