@@ -24,7 +24,7 @@ from hornpipe.pidfile import running
 from hornpipe.testing.patience import wait_until
 from hornpipe.testing.processes import find_marked, look_at, pids, read_proc, wait_gone
 
-PATIENCE = 20.0
+PATIENCE = 30.0
 SOAK = bool(os.environ.get("HORNPIPE_SOAK"))
 
 PRELUDE = r"""
@@ -910,11 +910,11 @@ while True:
 """
         with started(sys.executable, write(source)) as program:
             port = program.says()["port"]
-            until = time.monotonic() + (20 if SOAK else 2)
             served, lost = [0, 0], []
+            enough = threading.Event()
 
             def client(number: int) -> None:
-                while time.monotonic() < until and not lost:
+                while not enough.is_set() and not lost:
                     try:
                         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
                             connection.sendall(b"hello")
@@ -926,17 +926,20 @@ while True:
             clients = [threading.Thread(target=client, args=(number,)) for number in range(2)]
             for each in clients:
                 each.start()
-            stopped = threading.Event()
-            restarts = 0
-            while time.monotonic() < until and not stopped.wait(0.1):
-                program.hup()
-                assert program.says() == {"port": port}
-                restarts += 1
-            for each in clients:
-                each.join()
+            try:
+                for _ in range(100 if SOAK else 8):
+                    before = list(served)
+                    enough.wait(0.1)
+                    program.hup()
+                    assert program.says() == {"port": port}
+                    # Each of them by this image or the one before, however busy the machine is.
+                    answered = wait_until(lambda b=before: lost or all(map(int.__lt__, b, served)), PATIENCE)
+                    assert answered is True
+            finally:
+                enough.set()
+                for each in clients:
+                    each.join()
             assert lost == []
-            assert restarts > 3
-            assert min(served) > restarts
 
 
 class TestOnHup:

@@ -40,14 +40,14 @@ try:
     places(address, after(0.3))
 except TimeoutError as error:
     print(error)
-print(0.3 <= took(begun) < 3)
+print(0.3 <= took(begun) < 20)
 print(silent.recv(512)[12:25])
 begun = time.monotonic()
 try:
     hp.host_name(hp.Address.parse("udp://192.0.2.1:9"), timeout=0.1)
 except TimeoutError as error:
     print(error)
-print(0.1 <= took(begun) < 3, pipes() == before)
+print(0.1 <= took(begun) < 20, pipes() == before)
 names = [thread.name for thread in threading.enumerate()]
 print(names.count("hornpipe-look-up"))
 for task in os.listdir("/proc/self/task"):

@@ -16,7 +16,7 @@ import pytest
 
 import hornpipe as hp
 from hornpipe.testing.patience import wait_until
-from hornpipe.testing.processes import look_at
+from hornpipe.testing.processes import look_at, wait_gone
 
 PATIENCE = 30.0
 SOAK = os.environ.get("HORNPIPE_SOAK") == "1"
@@ -110,9 +110,7 @@ class TestMany:
         count = (1000 if SOAK else 60) if model != "prefork" else 8
         options: dict[str, Any] = {"workers": 12} if model == "prefork" else {"max_clients": count + 8}
         with (
-            hp.Server(
-                "tcp://127.0.0.1:0", echo, model=model, per_client_timeout=60 if SOAK else 20, **options
-            ) as server,
+            hp.Server("tcp://127.0.0.1:0", echo, model=model, per_client_timeout=60, **options) as server,
             contextlib.ExitStack() as stack,
         ):
             where = server.address.host, server.address.port
@@ -177,4 +175,4 @@ input()
         pids = family(int(program.stdout.readline()))
         assert len(pids) > 1
         program.kill()
-    wait_until(lambda: not [pid for pid in pids if os.path.exists(f"/proc/{pid}")], PATIENCE)
+    assert wait_gone(pids, PATIENCE) == []

@@ -13,7 +13,7 @@ import pytest
 import hornpipe as hp
 from hornpipe.testing.patience import wait_until
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 MODELS = ["inline", "fork", "prefork", "thread"]
 
 

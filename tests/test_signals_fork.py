@@ -35,7 +35,7 @@ class TestForkByHand:
                 pid = os.fork()
                 if not pid:
                     hp.kill("USR1", os.getpid())
-                    os._exit(len(select.select([signals], [], [], 5)[0]))
+                    os._exit(len(select.select([signals], [], [], 30)[0]))
                 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), select.select([signals], [], [], 0)[0])
         """
         assert python(program) == "1 []\n"
@@ -49,11 +49,11 @@ class TestForkByHand:
                     pid = os.fork()
                     if not pid:
                         hp.kill("USR1", os.getpid())
-                        mine = signals.get(timeout=5)
+                        mine = signals.get(timeout=30)
                         os._exit(0 if mine.pid == os.getpid() else 1)
                     print(os.waitpid(pid, 0)[1], select.select([signals], [], [], 0)[0])
                     hp.signals.queue("RTMIN+1", os.getpid(), 9)
-                    print(signals.get(timeout=5).value)
+                    print(signals.get(timeout=30).value)
                 """
             )
             == "0 []\n9\n"
@@ -74,7 +74,7 @@ class TestForkByHand:
                         except TimeoutError:
                             os._exit(0 if not select.select([signals], [], [], 0)[0] else 1)
                         os._exit(2)
-                    print(os.waitpid(pid, 0)[1], *(signals.get(timeout=5).value for _ in range(5)))
+                    print(os.waitpid(pid, 0)[1], *(signals.get(timeout=30).value for _ in range(5)))
                 """
             )
             == "0 0 1 2 3 4\n"
@@ -107,9 +107,9 @@ class TestForkByHand:
                 def fork(sig):
                     forked.append(os.fork())
 
-                hp.SIG["USR1"] = fork
+                hp.SIG["ALRM"] = fork
                 hp.SIG["USR2"] = lambda sig: None
-                threading.Timer(0.1, hp.kill, ("USR1", os.getpid())).start()
+                signal.setitimer(signal.ITIMER_REAL, 0.1)
                 with hp.watch("HUP") as signals:
                     try:
                         signals.get(timeout=0.5)
@@ -186,7 +186,7 @@ def disposition(which: str) -> str:
 def own_watch(which: str) -> tuple[str, bool]:
     with hp.watch(which) as signals:
         hp.kill(which, os.getpid())
-        sig = signals.get(timeout=5)
+        sig = signals.get(timeout=30)
         return str(sig), sig.pid == os.getpid()
 
 
@@ -285,7 +285,7 @@ class TestACallableInAForkedChild:
             for _ in range(50):
                 process = hp.fn(signal.pause).start()
                 process.kill("TERM")
-                assert process.wait(5).signal == signal.SIGTERM
+                assert process.wait(30).signal == signal.SIGTERM
         assert seen == []
 
 

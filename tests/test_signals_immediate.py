@@ -148,7 +148,7 @@ class TestAsADisposition:
         reader, writer = os.pipe()
         with hp.SIG.local(USR1=Immediate.write(writer, b"!")), hp.watch("USR1") as signals:
             hp.kill("USR1", os.getpid())
-            assert str(signals.get(timeout=5)) == "USR1"
+            assert str(signals.get(timeout=30)) == "USR1"
         assert os.read(reader, 9) == b"!"
         os.close(reader)
         os.close(writer)

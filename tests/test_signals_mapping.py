@@ -52,7 +52,7 @@ class TestAHandler:
         """perlipc:S9: what it raises comes out of the code that was interrupted."""
 
         def interrupted() -> None:
-            hp.signals.suspend(timeout=5)
+            hp.signals.suspend(timeout=30)
 
         def die(sig: hp.Signal) -> None:
             raise LookupError(str(sig))
@@ -277,7 +277,7 @@ class TestLocal:
                         signal.setitimer(signal.ITIMER_REAL, 1e-6 + n * 1e-6)
                         with hp.SIG.local(USR1=print, USR2=print, HUP=print):
                             pass
-                        hp.signals.suspend(timeout=5)
+                        hp.signals.suspend(timeout=30)
                     except LookupError:
                         raised += 1
                 assert [hp.SIG[name] for name in ("USR1", "USR2", "HUP")] == ["DEFAULT", "DEFAULT", "IGNORE"]
@@ -310,7 +310,7 @@ def test_stopping_from_the_terminal_is_handled_and_then_done():
         hp.SIG["TSTP"] = stop
         print("ready", flush=True)
         while True:
-            signal.pause()
+            hp.signals.suspend()
     """
     script = "import hornpipe as hp, os, signal\n" + textwrap.dedent(program)
     # With a time limit it leads a group of its own, which is not orphaned: only such a one can be stopped.

@@ -116,7 +116,7 @@ class TestSigaction:
                     process.kill(which)
                     os.waitid(os.P_PID, process.pid, what)
                 process.kill()
-                process.wait(5)
+                process.wait(30)
                 wait_until(lambda: seen)
         assert [sig.code for sig in seen] == ["KILLED"]
 
@@ -132,17 +132,30 @@ class TestSigaction:
         """perlipc:S13, S14: of a library that knows nothing of EINTR; Python's own calls go on in any case."""
         program = """
             import ctypes
+            from hornpipe._native.signals import counted
             libc = ctypes.CDLL(None, use_errno=True)
             hp.signals.sigaction("ALRM", lambda sig: None, restart=%r)
             reader, writer = os.pipe()
-            signal.setitimer(signal.ITIMER_REAL, 0.1)
-            threading.Timer(0.4, os.write, (writer, b"data")).start()
+            def arrived():
+                return sum(counted(signal.SIGALRM))
+            def reading():
+                with open(f"/proc/self/task/{os.getpid()}/syscall") as file:
+                    return file.read().split()[:2] == [number, hex(reader)]
+            def feed():  # once some have come while the main thread was in read(2)
+                since = None
+                while since is None or arrived() < since + 3:
+                    time.sleep(0.001)
+                    since = (arrived() if since is None else since) if reading() else None
+                os.write(writer, b"data")
+            number = {"x86_64": "0", "aarch64": "63"}[os.uname().machine]
+            threading.Thread(target=feed, daemon=True).start()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+            signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
             buffer = ctypes.create_string_buffer(9)
             print(libc.read(reader, buffer, 9), os.strerror(ctypes.get_errno()))
         """
         expected = "4 Success\n" if restart else "-1 Interrupted system call\n"
-        # The timer's thread must not be the one that takes the signal.
+        # The other thread must not be the one that takes the signal.
         before = "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])\n"
         assert python(before + textwrap.dedent(program % restart)) == expected
 
@@ -213,7 +226,7 @@ class TestBlockAndPending:
                     later(1e-6 + n % 100 * 1e-6)
                     with signals.block("USR1"):
                         pass
-                    signals.suspend(timeout=5)
+                    signals.suspend(timeout=30)
                 except LookupError:
                     raised += 1
                 assert mask() == set()
@@ -242,7 +255,7 @@ class TestSuspend:
             for count in (1, 2, 3):
                 hp.kill("USR1", os.getpid())
                 assert len(seen) == count - 1
-                signals.suspend("USR1", timeout=5)
+                signals.suspend("USR1", timeout=30)
                 assert len(seen) == count
                 assert mask() == {"USR1"}
 
@@ -252,7 +265,7 @@ class TestSuspend:
             with signals.block("USR1", "USR2"):
                 hp.kill("USR1", os.getpid())
                 hp.kill("USR2", os.getpid())
-                signals.suspend("USR2", timeout=5)
+                signals.suspend("USR2", timeout=30)
                 assert seen == ["USR2"]
             assert seen == ["USR2", "USR1"]
 
@@ -262,7 +275,7 @@ class TestSuspend:
             with pytest.raises(TimeoutError, match=r"no signal was handled within 0\.1 s"):
                 signals.suspend("USR1", timeout=0.1)
             assert mask() == {"USR1"}
-        assert 0.1 <= time.monotonic() - begin < 0.1 + 0.05 + 0.5
+        assert 0.1 <= time.monotonic() - begin < 0.1 + 5
 
     def test_raises_what_the_handler_raises_and_blocks_again(self):
         def die(sig: hp.Signal) -> None:
@@ -271,7 +284,7 @@ class TestSuspend:
         with hp.SIG.local(ALRM=die), signals.block("ALRM"):
             later(0.02)
             with pytest.raises(LookupError):
-                signals.suspend("ALRM", timeout=5)
+                signals.suspend("ALRM", timeout=30)
             assert mask() == {"ALRM"}
 
     def test_does_not_take_an_old_wake_up_for_a_new_signal(self):
@@ -285,7 +298,7 @@ class TestSuspend:
         with hp.SIG.local(ALRM=first, USR2=lambda sig: seen.append(str(sig))), hp.watch("HUP") as watch:
             later(0.1)  # by then the wait stands on CPython's wake-up descriptor
             with pytest.raises(LookupError):
-                watch.get(timeout=5)
+                watch.get(timeout=30)
             assert seen == ["USR2"]
             with pytest.raises(TimeoutError):
                 signals.suspend("USR1", timeout=0.1)
@@ -301,7 +314,7 @@ class TestWait:
             later = threading.Timer(0.05, hp.signals.queue, (which, os.getpid(), 5))
             later.start()
             try:
-                return signals.wait(which, timeout=5)
+                return signals.wait(which, timeout=30)
             finally:
                 later.join()
 
@@ -325,13 +338,13 @@ class TestWait:
         begin = time.monotonic()
         with signals.block(*(["USR1"] if blocked else [])), pytest.raises(TimeoutError):
             signals.wait("USR1", timeout=0.1)
-        assert 0.1 <= time.monotonic() - begin < 0.1 + 0.05 + 0.5
+        assert 0.1 <= time.monotonic() - begin < 0.1 + 5
 
     def test_works_in_any_thread(self):
         """perlipc:S18"""
         found: list[hp.Signal] = []
         with hp.SIG.local(USR1="IGNORE"):  # were nobody to wait for it, it would not end us
-            thread = threading.Thread(target=lambda: found.append(signals.wait("USR1", timeout=5)))
+            thread = threading.Thread(target=lambda: found.append(signals.wait("USR1", timeout=30)))
             thread.start()
             while thread.is_alive():
                 hp.kill("USR1", os.getpid())
@@ -348,5 +361,5 @@ class TestWait:
 
         with hp.SIG.local(ALRM=answer), signals.block("USR1"):
             later(0.1)
-            assert str(signals.wait("USR1", timeout=5)) == "USR1"
+            assert str(signals.wait("USR1", timeout=30)) == "USR1"
         assert seen == ["ALRM"]

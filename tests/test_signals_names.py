@@ -136,11 +136,11 @@ class TestTheTable:
             elif entry.default == "continue":
                 assert _wait_for(process, os.WCONTINUED).si_code == os.CLD_CONTINUED
             elif entry.default in ENDS:
-                assert process.wait(5).signal == entry.number
+                assert process.wait(30).signal == entry.number
             else:
                 assert entry.default == "ignore"
             process.kill("KILL")  # had the one before it ended the process, the status would say so
-            assert process.wait(5).signal == (entry.number if entry.default in ENDS else signal.SIGKILL)
+            assert process.wait(30).signal == (entry.number if entry.default in ENDS else signal.SIGKILL)
 
     @pytest.mark.parametrize("name", [entry.name for entry in hp.SIG.table() if entry.default == "core"])
     def test_knows_which_ones_leave_a_core(self, name, tmp_path):

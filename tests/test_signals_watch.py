@@ -44,7 +44,7 @@ class TestAWatch:
         with hp.watch("HUP", "TERM", "USR1") as signals:
             for which in ("TERM", "HUP", "USR1", "HUP"):
                 kill(which)
-            assert [str(signals.get(timeout=5)) for _ in range(4)] == ["TERM", "HUP", "USR1", "HUP"]
+            assert [str(signals.get(timeout=30)) for _ in range(4)] == ["TERM", "HUP", "USR1", "HUP"]
 
     def test_is_an_iterator_that_blocks(self):
         """perlipc:S18"""
@@ -67,7 +67,7 @@ class TestAWatch:
         def work() -> None:
             with hp.watch("RTMIN+1") as signals:
                 ready.set()
-                seen.extend(str(signals.get(timeout=5)) for _ in range(3))
+                seen.extend(str(signals.get(timeout=30)) for _ in range(3))
 
         def send() -> None:
             ready.wait()
@@ -90,7 +90,7 @@ class TestAWatch:
             for thread in (*earlier, threading.main_thread()):
                 assert thread.ident is not None
                 signal.pthread_kill(thread.ident, signal.SIGUSR1)
-                assert signals.get(timeout=5).code == "TKILL"
+                assert signals.get(timeout=30).code == "TKILL"
         over.set()
         for thread in earlier:
             thread.join()
@@ -116,7 +116,7 @@ class TestAWatch:
             begin = time.monotonic()
             with pytest.raises(TimeoutError, match=r"none of USR1, TERM came within 0\.1 s"):
                 signals.get(timeout=0.1)
-            assert 0.1 <= time.monotonic() - begin < 0.1 + 0.05 + 0.5
+            assert 0.1 <= time.monotonic() - begin < 0.1 + 5
             with pytest.raises(TimeoutError):
                 signals.get(timeout=0)
             for bad in (-1, float("nan")):
@@ -199,7 +199,7 @@ class TestPolling:
                 for value in range(5):
                     hp.signals.queue("RTMIN+1", os.getpid(), value)
                 for _ in range(5):
-                    assert select.select([signals], [], [], 5)[0] == [signals]
+                    assert select.select([signals], [], [], 30)[0] == [signals]
                     signals.get(timeout=0)
 
     def test_it_is_never_read_empty_while_a_signal_is_there(self):
@@ -213,7 +213,7 @@ class TestPolling:
                         signals.get(timeout=0)
                         got = True
                     if not got and n % 2:
-                        assert select.select([signals], [], [], 5)[0]
+                        assert select.select([signals], [], [], 30)[0]
 
     def test_asyncio_can_drive_it(self):
         """perlipc:S18, gotcha:SIG18: beside asyncio's own handlers."""
@@ -232,7 +232,7 @@ class TestPolling:
                 loop.add_reader(signals, ready)
                 for which in ("USR1", "TERM"):
                     loop.call_later(0.05, kill, which)
-                await asyncio.wait_for(done.wait(), 5)
+                await asyncio.wait_for(done.wait(), 30)
                 loop.remove_reader(signals)
             return seen
 
@@ -264,7 +264,7 @@ class TestItsEnd:
                 for value in range(3):
                     hp.signals.queue("RTMIN+1", os.getpid(), value)
                 kill("USR1")
-                signals.get(timeout=5)
+                signals.get(timeout=30)
                 # Read by nobody, so the handler that is set meanwhile has not seen them either.
                 hp.SIG["RTMIN+1"] = "DEFAULT"
                 with hp.signals.block("RTMIN+1"):
@@ -356,5 +356,5 @@ class TestItsEnd:
 
 
 def signals_wait(value: int) -> tuple[int, str, int]:
-    sig = hp.signals.wait("RTMIN+1", timeout=5)
+    sig = hp.signals.wait("RTMIN+1", timeout=30)
     return sig.value, sig.code, sig.pid

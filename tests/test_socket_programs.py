@@ -12,7 +12,7 @@ import pytest
 import hornpipe as hp
 from hornpipe.testing.patience import wait_until
 
-PATIENCE = 20
+PATIENCE = 30
 
 
 def free_port(kind: socket.SocketKind) -> int:

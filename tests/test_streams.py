@@ -52,8 +52,8 @@ def gate(tmp_path: Path) -> str:
 class TestLines:
     def command(self, mechanism: str, gate: str) -> Any:
         if mechanism == "callable":
-            return hp.fn(gated, gate).with_options(timeout=10)
-        return hp.sh('echo one; read x <"$GATE"; echo two', env={"GATE": gate}, pty=mechanism == "pty", timeout=10)
+            return hp.fn(gated, gate).with_options(timeout=30)
+        return hp.sh('echo one; read x <"$GATE"; echo two', env={"GATE": gate}, pty=mechanism == "pty", timeout=30)
 
     def test_a_line_arrives_as_soon_as_its_newline_does(self, mechanism: str, gate: str) -> None:
         """perlipc:O2, gotcha:P3, gotcha:P4: the child cannot go on before we have seen its line."""
@@ -80,7 +80,7 @@ def test_a_terminator_or_character_may_be_split_between_two_reads(
 ) -> None:
     """gotcha:P8"""
     script = f"printf 'x\\n{head}'; read x <\"$GATE\"; printf '{tail}'"
-    with hp.sh(script, env={"GATE": gate}, timeout=10).lines() as lines:
+    with hp.sh(script, env={"GATE": gate}, timeout=30).lines() as lines:
         assert next(lines) == "x"
         Path(gate).write_text("go\n")
         assert list(lines) == whole
@@ -348,7 +348,7 @@ def test_the_lines_of_two_threads_are_not_mixed_and_none_is_lost(blocking: bool)
 
 def test_what_was_written_before_the_end_is_read_after_it() -> None:
     """gotcha:P6: HUP comes together with unread data."""
-    with hp.sh("head -c 60000 /dev/zero | tr '\\0' x; echo", timeout=10).duplex() as talk:
+    with hp.sh("head -c 60000 /dev/zero | tr '\\0' x; echo", timeout=30).duplex() as talk:
         assert wait_gone([talk.pid]) == []
         assert select_by_poll(talk, 0)
         assert talk.readline() == "x" * 60000 + "\n"
@@ -441,7 +441,7 @@ class TestWaitingByOtherMeans:
                 select_by_epoll(handle, 0)
             assert (handle.readline(), handle.read()) == ("one\n", "two\n")
         with open(tmp_path / "file") as file:
-            assert hp.cmd("cat", input=file, timeout=10).read() == "one\ntwo\n"
+            assert hp.cmd("cat", input=file, timeout=30).read() == "one\ntwo\n"
         assert (hp.cmd("cat", stdin=tmp_path / "file") | hp.cmd("cat")).read() == "one\ntwo\n"
 
 
@@ -454,11 +454,11 @@ def test_descriptors_beyond_1024_are_no_obstacle() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (1400, hard))
     held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
     try:
-        with hp.cmd("cat", timeout=10).duplex() as cat:
+        with hp.cmd("cat", timeout=30).duplex() as cat:
             assert cat.fileno() > 1024
             assert cat.ask("x") == "x"
         assert list(hp.cmd("seq", "2").lines()) == ["1", "2"]
-        got = hp.sh("cat; echo err >&2", input="x", timeout=10).capture()
+        got = hp.sh("cat; echo err >&2", input="x", timeout=30).capture()
         assert (got.stdout, got.stderr) == ("x", "err\n")
         assert (hp.cmd("echo", "y") | hp.cmd("cat")).read() == "y\n"
         assert hp.fn(pow, 2, 3).call() == 8
@@ -555,7 +555,7 @@ def test_a_character_cut_off_at_the_end_is_not_lost_between_calls() -> None:
 
 def test_a_partial_line_does_not_block_a_reader_of_characters() -> None:
     """gotcha:P4"""
-    with hp.cmd(*stubborn.partial_line("Password: "), timeout=10).reader() as file:
+    with hp.cmd(*stubborn.partial_line("Password: "), timeout=30).reader() as file:
         assert file.read(9) == "Password:"
 
 

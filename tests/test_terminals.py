@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import hornpipe as hp
+from hornpipe.testing.processes import look_at
 from hornpipe.testing.stubborn import wait_until
 
 CTRL_C, CTRL_Z = b"\x03", b"\x1a"
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 _PRELUDE = """
 import os, signal, sys, termios, time
@@ -108,12 +109,15 @@ def on_a_terminal(source: str, shell: bool = False) -> Iterator[Driver]:
 
 
 def state_of(pid: int) -> str:
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[0]
+    seen = look_at(pid)
+    assert seen is not None, f"process {pid} has gone"
+    return seen.state
 
 
 def is_gone(pid: int) -> bool:
-    return not os.path.exists(f"/proc/{pid}") or state_of(pid) in "ZX"
+    """It may go while it is being looked at."""
+    seen = look_at(pid)
+    return seen is None or seen.is_zombie
 
 
 # Prints its pid and its group's place, then waits.

@@ -24,7 +24,7 @@ from hornpipe.testing.stubborn import find_marked, new_mark, wait_gone, wait_unt
 
 TIMEOUT = 0.3
 GRACE = 0.2
-SLACK = 1.0
+SLACK = 5.0
 """The promise is 50 ms; a machine that runs many tests at once is not the place to measure them."""
 
 
@@ -409,7 +409,7 @@ def test_terminate_ends_a_stopped_process() -> None:
     process.kill("STOP")
     began = time.monotonic()
     status = process.terminate(20)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < SLACK
     assert status is not None
     assert status.signal == signal.SIGTERM
 
@@ -545,7 +545,7 @@ else:
         getattr(command.with_options(timeout=0.3), sys.argv[1])()
     except hp.CommandTimeout as late:
         print(len(late.stderr) > 4000, end=" ")
-print(time.monotonic() - began < 0.3 + 0.2 + 1.0, flush=True)
+print(time.monotonic() - began < 0.3 + 0.2 + 5.0, flush=True)
 os._exit(0)
 """
 
@@ -558,7 +558,7 @@ def test_our_own_stderr_that_nobody_reads_cannot_hold_a_verb(verb: str) -> None:
         try:
             os.close(theirs)
             assert stuck.stdout is not None
-            ready, _, _ = select.select([stuck.stdout], [], [], 10)
+            ready, _, _ = select.select([stuck.stdout], [], [], 30)
             assert ready, "it hangs"
             assert stuck.stdout.read().split()[-1] == b"True"
         finally:
@@ -580,7 +580,7 @@ loud = hp.sh("head -c 300000 /dev/zero | tr '\\\\0' x >&2; cat", stderr=hp.TAIL)
 
 # The start
 
-TOO_LONG = 2.0
+TOO_LONG = 10.0
 """Seconds for which a start is held up: over_in_time would have none of it."""
 
 _LEASE = """

@@ -43,7 +43,7 @@ def tls_server(certificate: Path) -> Iterator[int]:
         "-key", str(certificate / "key"), "-rev", "-quiet", stdout=hp.NULL, stderr=hp.NULL, timeout=60,
     ).start()  # fmt: skip
     with server:
-        wait_until(lambda: reachable(port), timeout=10)
+        wait_until(lambda: reachable(port), timeout=30)
         yield port
         server.terminate(5)
 
@@ -68,12 +68,12 @@ class TestClient:
 
     def test_a_certificate_of_nobody_s_is_refused(self, tls_server: int) -> None:
         with pytest.raises(ssl.SSLCertVerificationError) as caught:
-            hp.connect(f"tcp://127.0.0.1:{tls_server}", tls=True, server_name="here.test", timeout=10)
+            hp.connect(f"tcp://127.0.0.1:{tls_server}", tls=True, server_name="here.test", timeout=30)
         assert f"while connecting to tcp://127.0.0.1:{tls_server} as 'here.test'" in caught.value.__notes__
 
     def test_a_certificate_of_another_name_is_refused(self, trusting: ssl.SSLContext, tls_server: int) -> None:
         with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
-            hp.connect(f"tcp://127.0.0.1:{tls_server}", tls=trusting, timeout=10)
+            hp.connect(f"tcp://127.0.0.1:{tls_server}", tls=trusting, timeout=30)
 
     def test_a_handshake_that_never_ends_costs_the_timeout(self) -> None:
         """gotcha:SO4: one deadline for all."""
@@ -81,13 +81,13 @@ class TestClient:
             begun = time.monotonic()
             with pytest.raises(TimeoutError, match="TLS handshake"):
                 hp.connect(peer.url, tls=True, timeout=0.2)
-            assert time.monotonic() - begun < 3
+            assert time.monotonic() - begun < 20
 
     @pytest.mark.parametrize("how", ["ends", "resets"])
     def test_who_leaves_during_the_handshake_is_named(self, how: str) -> None:
         peers = {"ends": hostile.half_closing_server, "resets": hostile.resetting_server}
         with peers[how]() as peer, pytest.raises(ConnectionError, match=peer.url):
-            hp.connect(peer.url, tls=True, timeout=10)
+            hp.connect(peer.url, tls=True, timeout=30)
 
     def test_an_end_without_a_farewell_is_no_end(self, serving: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
         """Whoever cuts the wire must not be taken for the server's last word."""
@@ -99,7 +99,7 @@ class TestClient:
 
         with (
             hostile.serving(behaviour) as peer,
-            hp.connect(peer.url, tls=trusting, server_name="here.test", timeout=10) as connection,
+            hp.connect(peer.url, tls=trusting, server_name="here.test", timeout=30) as connection,
         ):
             assert connection.read_exactly(4) == "half"
             with pytest.raises(ConnectionAbortedError, match="cut short"):
@@ -118,7 +118,7 @@ class TestClient:
 
         with (
             hostile.serving(behaviour) as peer,
-            hp.connect(peer.url, tls=trusting, server_name="here.test", timeout=10) as connection,
+            hp.connect(peer.url, tls=trusting, server_name="here.test", timeout=30) as connection,
         ):
             connection.write("x" * 1_000_000)
             connection.shutdown()
@@ -127,7 +127,7 @@ class TestClient:
 
 @pytest.fixture
 def listener(serving: ssl.SSLContext) -> Iterator[hp.Listener]:
-    with hp.listen("tcp://127.0.0.1:0", tls=serving, timeout=10) as listener:
+    with hp.listen("tcp://127.0.0.1:0", tls=serving, timeout=30) as listener:
         yield listener
 
 
@@ -140,7 +140,7 @@ def dialled(listener: hp.Listener, trusting: ssl.SSLContext) -> Iterator[Dial]:
     clients: list[hp.Connection[str]] = []
 
     def dial() -> None:
-        clients.append(hp.connect(listener.address, tls=trusting, server_name="here.test", timeout=10))
+        clients.append(hp.connect(listener.address, tls=trusting, server_name="here.test", timeout=30))
 
     thread = threading.Thread(target=dial)
     thread.start()
@@ -156,7 +156,7 @@ def dialled(listener: hp.Listener, trusting: ssl.SSLContext) -> Iterator[Dial]:
 class TestListening:
     def test_both_sides_talk(self, listener: hp.Listener, dialled: Dial) -> None:
         """perlipc:N9: one set of words, encrypted or not."""
-        with listener.accept(timeout=10) as connection:
+        with listener.accept(timeout=30) as connection:
             print("welcome", file=connection)
             with dialled() as client:
                 assert client.readline() == "welcome\n"
@@ -172,7 +172,7 @@ class TestListening:
         """One that says nothing is accepted at once, and costs whoever serves it and nobody else."""
         with (
             socket.create_connection(("127.0.0.1", listener.address.port)),
-            listener.accept(timeout=10) as connection,
+            listener.accept(timeout=30) as connection,
         ):
             assert isinstance(connection, TlsConnection)
             with pytest.raises(ValueError, match="not shaken hands"):
@@ -185,7 +185,7 @@ class TestListening:
             ):
                 with pytest.raises(TimeoutError, match=f"the TLS handshake with {connection.peer}"):
                     use(timeout=0.1)
-            assert 0.3 <= time.monotonic() - begun < 5
+            assert 0.3 <= time.monotonic() - begun < 20
             connection.leave()
 
     def test_a_handshake_is_bounded_where_nothing_else_is(
@@ -204,18 +204,18 @@ class TestListening:
         hello = client_hello(trusting)
         with (
             hostile.slow_client(("127.0.0.1", listener.address.port), hello, interval=0.02),
-            listener.accept(timeout=10) as connection,
+            listener.accept(timeout=30) as connection,
         ):
             begun = time.monotonic()
             with pytest.raises(TimeoutError, match="TLS handshake"):
                 connection.handshake(timeout=0.2)
-            assert time.monotonic() - begun < 3
+            assert time.monotonic() - begun < 20
             connection.leave()
 
     def test_a_handshake_that_ran_out_of_time_goes_on(self, listener: hp.Listener, trusting: ssl.SSLContext) -> None:
         with (
             socket.create_connection(("127.0.0.1", listener.address.port)) as raw,
-            listener.accept(timeout=10) as connection,
+            listener.accept(timeout=30) as connection,
         ):
             with pytest.raises(TimeoutError):
                 connection.handshake(timeout=0)
@@ -231,7 +231,7 @@ class TestListening:
         """One reads while another writes, and neither has been told who is first."""
         with (
             socket.create_connection(("127.0.0.1", listener.address.port)) as raw,
-            listener.accept(timeout=10) as connection,
+            listener.accept(timeout=30) as connection,
         ):
             heard: list[str] = []
             threads = [
@@ -257,9 +257,9 @@ class TestListening:
         self, listener: hp.Listener, noise: bytes, alert: bytes
     ) -> None:
         """gotcha:SO12: unread input must not destroy the alert."""
-        with socket.create_connection(("127.0.0.1", listener.address.port), timeout=10) as raw:
+        with socket.create_connection(("127.0.0.1", listener.address.port), timeout=30) as raw:
             raw.sendall(noise)
-            with listener.accept(timeout=10) as connection:
+            with listener.accept(timeout=30) as connection:
                 with pytest.raises(ssl.SSLError) as caught:
                     connection.readline()
                 assert caught.value.__notes__ == [f"during the TLS handshake with {connection.peer}"]
@@ -270,11 +270,11 @@ class TestListening:
         self, serving: ssl.SSLContext, trusting: ssl.SSLContext
     ) -> None:
         serving.verify_mode = ssl.CERT_REQUIRED
-        with hp.listen("tcp://127.0.0.1:0", tls=serving, timeout=10) as listener:
+        with hp.listen("tcp://127.0.0.1:0", tls=serving, timeout=30) as listener:
             refused: list[BaseException] = []
 
             def serve() -> None:
-                with listener.accept(timeout=10) as connection:
+                with listener.accept(timeout=30) as connection:
                     try:
                         connection.readline()
                     except ssl.SSLError as error:
@@ -284,7 +284,7 @@ class TestListening:
             thread.start()
             # With TLS 1.3 the client has finished before the server has looked at its certificate.
             with (
-                hp.connect(listener.address, tls=trusting, server_name="here.test", timeout=10) as client,
+                hp.connect(listener.address, tls=trusting, server_name="here.test", timeout=30) as client,
                 pytest.raises(ssl.SSLError, match=r"(?i)certificate.required"),
             ):
                 client.read()
@@ -297,7 +297,7 @@ class TestListening:
             socket.create_connection(("127.0.0.1", listener.address.port)).close()
         else:
             hostile.impatient_client(("127.0.0.1", listener.address.port), b"x")
-        with listener.accept(timeout=10) as connection:
+        with listener.accept(timeout=30) as connection:
             with pytest.raises(ConnectionError, match=str(connection.peer)):
                 connection.readline()
             connection.leave()
@@ -305,19 +305,19 @@ class TestListening:
     def test_it_is_closed_without_a_handshake_that_nobody_wanted(self, listener: hp.Listener) -> None:
         begun = time.monotonic()
         with socket.create_connection(("127.0.0.1", listener.address.port)) as raw:
-            listener.accept(timeout=10).close()
+            listener.accept(timeout=30).close()
             assert raw.recv(1) == b""
         with (
             socket.create_connection(("127.0.0.1", listener.address.port)) as raw,
-            listener.accept(timeout=10) as connection,
+            listener.accept(timeout=30) as connection,
         ):
             connection.shutdown()
             assert raw.recv(1) == b""
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20
 
     def test_poll_sees_the_client(self, listener: hp.Listener, dialled: Dial) -> None:
-        with listener.accept(timeout=10) as connection:
-            assert select.select([connection], [], [], 10)[0] == [connection]
+        with listener.accept(timeout=30) as connection:
+            assert select.select([connection], [], [], 30)[0] == [connection]
             connection.handshake()
             assert connection.tls.version() == "TLSv1.3"
             dialled().close()
@@ -326,16 +326,16 @@ class TestListening:
         self, tmp_path: Path, serving: ssl.SSLContext, trusting: ssl.SSLContext
     ) -> None:
         path = f"unix://{tmp_path}/name"
-        with hp.listen(path, tls=serving, timeout=10) as listener:
+        with hp.listen(path, tls=serving, timeout=30) as listener:
             said: list[str] = []
 
             def ask() -> None:
-                with hp.connect(path, tls=trusting, server_name="here.test", timeout=10) as client:
+                with hp.connect(path, tls=trusting, server_name="here.test", timeout=30) as client:
                     said.append(client.readline())
 
             thread = threading.Thread(target=ask)
             thread.start()
-            with listener.accept(timeout=10) as connection:
+            with listener.accept(timeout=30) as connection:
                 print("hello", file=connection)
                 assert connection.credentials.pid == os.getpid()
                 thread.join()
@@ -367,7 +367,7 @@ def test_openssl_s_client_is_served(listener: hp.Listener, certificate: Path) ->
     ).duplex()  # fmt: skip
     with client:
         client.send("hello\n")
-        with listener.accept(timeout=10) as connection:
+        with listener.accept(timeout=30) as connection:
             assert connection.readline() == "hello\n"
             print("welcome", file=connection)
         assert client.readline() == "welcome\n"

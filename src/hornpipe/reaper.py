@@ -7,9 +7,11 @@ while there are any.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 from _thread import RLock
+from sys import is_finalizing
 from typing import Any
 
 from hornpipe import wait
@@ -288,9 +290,9 @@ _LOOK_WITHOUT_PIDFD = 0.05
 
 def drop(child: Child) -> None:
     """Reap this child in the background when it ends."""
-    if child.poll() is not None:
+    if child.poll() is not None or _over or is_finalizing():
         return
-    _mind_forks()
+    _mind_forks_and_the_end()
     with _lock:
         _dropped.append(child)
         _start()
@@ -367,8 +369,19 @@ def _stop_before_fork() -> None:
 
 def _go_on_after_fork() -> None:
     with _lock:
-        if _dropped:
+        if _dropped and not _over:
             _start()
+
+
+def _stop_at_the_end() -> None:
+    """What the last objects leave is not for a thread any more.
+
+    1. It holds a lock of this room, or of a child.  2. The interpreter ends: a daemon thread stops
+    where it next asks for the GIL.  3. The last handles are dropped, and wait for that lock for ever.
+    """
+    global _over
+    _over = True
+    _stop_before_fork()
 
 
 def _forget_in_child() -> None:
@@ -381,9 +394,10 @@ def _forget_in_child() -> None:
 
 
 _minding = False
+_over = False
 
 
-def _mind_forks() -> None:
+def _mind_forks_and_the_end() -> None:
     """From the first one on that is dropped: what runs at a fork costs more than the fork."""
     global _minding
     if not _minding:
@@ -391,3 +405,4 @@ def _mind_forks() -> None:
         os.register_at_fork(
             before=_stop_before_fork, after_in_parent=_go_on_after_fork, after_in_child=_forget_in_child
         )
+        atexit.register(_stop_at_the_end)
