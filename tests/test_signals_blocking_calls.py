@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,25 +99,29 @@ class Package:
         found = set(words(node)) if node is not None else set()
         return frozenset((found | ({own} if "Self" in found else set())) & self.classes.keys())
 
-    def ancestry(self, name: str) -> Iterator[str]:
-        if name in self.classes:
-            yield name
-            for base in self.classes[name].bases:
-                yield from self.ancestry(base)
+    # Asked for again and again, and all the same once the classes are known.
 
-    def family(self, name: str) -> Iterator[str]:
+    @cache  # noqa: B019  as long as the test
+    def ancestry(self, name: str) -> tuple[str, ...]:
+        if name not in self.classes:
+            return ()
+        return (name, *(each for base in self.classes[name].bases for each in self.ancestry(base)))
+
+    @cache  # noqa: B019
+    def family(self, name: str) -> tuple[str, ...]:
         """Itself, and whatever may be in its place: subclasses, and for a protocol those who have all of it."""
-        for other, found in self.classes.items():
-            protocol = (
-                "Protocol" in self.classes[name].bases and self.classes[name].methods.keys() <= found.methods.keys()
-            )
-            if other == name or protocol or name in list(self.ancestry(other)):
-                yield other
+        own = self.classes[name]
+        protocol = "Protocol" in own.bases
+        return tuple(
+            other
+            for other, found in self.classes.items()
+            if name in self.ancestry(other) or (protocol and own.methods.keys() <= found.methods.keys())
+        )
 
-    def methods(self, name: str, method: str) -> Iterator[str]:
-        for each in [*self.ancestry(name), *self.family(name)]:
-            if method in self.classes[each].methods:
-                yield f"{each}.{method}"
+    @cache  # noqa: B019
+    def methods(self, name: str, method: str) -> tuple[str, ...]:
+        each_of_them = [*self.ancestry(name), *self.family(name)]
+        return tuple(f"{each}.{method}" for each in each_of_them if method in self.classes[each].methods)
 
     def node(self, name: str) -> tuple[str, FunctionNode] | None:
         if name in self.functions:

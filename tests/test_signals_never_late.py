@@ -37,7 +37,9 @@ from hornpipe.testing.patience import wait_until
 
 FULL = os.environ.get("HORNPIPE_SOAK") == "1"
 IN_ALL = 100_000 if FULL else 2_500
-LATE = 0.05
+LATE = 0.05 if FULL else 0.4
+"""Promised are 50 ms. One that was missed is late by a second; a machine with other things to do is late by what it
+does not tell of, such as the time that a child of ours was kept from its exec."""
 
 Shot = tuple[Callable[[], object], Callable[[], object], float]
 """The call, what lets it end, and the seconds until it surely waits: the signal comes at a random time before."""
@@ -874,7 +876,7 @@ def shoot(scenario: Callable[[], Scenario], shots: int, names: set[str]) -> None
         release()
 
     with scenario() as arm, hp.SIG.local(ALRM=handler):
-        while len(late) < shots or (unseen and len(late) < 20 * shots):
+        while len(late) < shots or (unseen and len(late) < 100 * shots):
             call, release, spread = arm()
             count = len(late)
             idle = without_processor()

@@ -165,4 +165,4 @@ def test_a_storm_on_a_program_that_only_computes(tmp_path):
     rounds, longest, handled, recorded, merged = json.loads(found)
     assert handled + merged == recorded <= STANDARD
     assert rounds > 100
-    assert longest < 2
+    assert longest < 20

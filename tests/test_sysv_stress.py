@@ -17,7 +17,7 @@ from hornpipe.sysv import MessageQueue, SemaphoreSet, SharedMemory
 from hornpipe.testing.patience import wait_until
 
 WORKERS = 8
-SECONDS = 60 if os.environ.get("HORNPIPE_SOAK") else 3
+SECONDS = 60 if os.environ.get("HORNPIPE_SOAK") else 2
 # Of workers, over the whole run; each has a slot in the journal.
 MOST = 20_000
 PATIENCE = 30
