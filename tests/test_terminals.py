@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,14 @@ def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 def in_front():
     return os.tcgetpgrp(0) == os.getpgrp()
+def too_late(run, *files):
+    # Under a limit as long as a busy machine needs for what the programs do first; then they make these files.
+    for limit in (0.4, 2.0, 10.0):
+        try:
+            run(limit)
+        except TimeoutError:
+            if all(map(os.path.exists, files)):
+                return True
 """
 
 
@@ -244,13 +253,13 @@ sys.stdin.readline()
         driver.wait_for("not found True !")
 
 
-def test_the_modes_of_the_terminal_are_restored_after_a_kill() -> None:
+def test_the_modes_of_the_terminal_are_restored_after_a_kill(tmp_path: Path) -> None:
     """gotcha:SP10: a child that switched echo off and was killed would leave the user typing blindly."""
-    source = """
+    said = str(tmp_path / "said")
+    source = f"""
 before = termios.tcgetattr(0)
-try:
-    hp.cmd("sh", "-c", "stty -echo -icanon; echo changed; sleep 60", timeout=1, grace=0.1).run()
-except TimeoutError:
+change = hp.cmd("sh", "-c", 'stty -echo -icanon; echo changed; : >"$0"; sleep 60', {said!r}, grace=0.1)
+if too_late(lambda limit: change.with_options(timeout=limit).run(), {said!r}):
     say("restored", termios.tcgetattr(0) == before, in_front(), "!")
 sys.stdin.readline()
 """
@@ -476,14 +485,13 @@ except KeyboardInterrupt:
 
 @pytest.mark.parametrize("options", ["", ", contain=True"])
 @pytest.mark.parametrize("first", ["true", "exec sleep 60"])
-def test_a_timeout_ends_all_stages_and_what_they_started(first: str, options: str) -> None:
+def test_a_timeout_ends_all_stages_and_what_they_started(first: str, options: str, tmp_path: Path) -> None:
     """gotcha:SP10, gotcha:T4: the group's first member may be gone, and all stages before that child."""
-    stubborn = """sh -c "trap '' TERM; echo child \\$\\$ .; exec sleep 60"; exit 0"""
+    said = str(tmp_path / "said")
+    stubborn = f"""sh -c "trap '' TERM; echo child \\$\\$ .; : >'{said}'; exec sleep 60"; exit 0"""
     source = f"""
-pipe = hp.sh({first!r}) | hp.sh({stubborn!r})
-try:
-    pipe.with_options(timeout=0.5, grace=0.2{options}).run()
-except TimeoutError:
+pipe = (hp.sh({first!r}) | hp.sh({stubborn!r})).with_options(grace=0.2{options})
+if too_late(lambda limit: pipe.with_options(timeout=limit).run(), {said!r}):
     say("too late", in_front(), "!")
 sys.stdin.readline()
 """
@@ -493,23 +501,24 @@ sys.stdin.readline()
         wait_until(lambda: is_gone(child), what="the end of the child")
 
 
-def test_a_timeout_asks_each_process_of_a_pipeline_once() -> None:
+def test_a_timeout_asks_each_process_of_a_pipeline_once(tmp_path: Path) -> None:
     """gotcha:SP10: a second TERM tells many programs to hurry. The shell's child is asked as well, or it would wait."""
-    asked = "trap 'echo told; exit 0' TERM; sh -c 'echo child $$ .; exec sleep 60'; exit 1"
-    counts = "trap 'echo counted' TERM; while :; do sleep 0.1; done"
+    one, other = str(tmp_path / "one"), str(tmp_path / "other")
+    asked = f"trap 'echo told; exit 0' TERM; sh -c 'echo child $$ .; : >{one}; exec sleep 60'; exit 1"
+    counts = f"trap 'echo counted' TERM; : >{other}; while :; do sleep 0.1; done"
     source = f"""
 pipe = hp.cmd("true") | hp.sh("exec >/dev/tty; " + {asked!r}) | hp.sh({counts!r})
-try:
-    pipe.with_options(timeout=0.5, grace=0.2).run()
-except TimeoutError:
+def run(limit):
+    say("begin")
+    pipe.with_options(timeout=limit, grace=0.6).run()
+if too_late(run, {one!r}, {other!r}):
     say("too late", in_front(), "!")
 sys.stdin.readline()
 """
     with on_a_terminal(source) as driver:
-        child = pid_of_the_child(driver)
-        shown = driver.wait_for("too late True !").split()
+        shown = driver.wait_for("too late True !").rpartition("begin")[2].split()
         assert (shown.count("told"), shown.count("counted")) == (1, 1)
-        assert is_gone(child)
+        assert is_gone(int(shown[shown.index("child") + 1]))
 
 
 def test_the_terminal_is_taken_back_when_a_later_stage_does_not_start() -> None:
