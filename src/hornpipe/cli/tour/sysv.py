@@ -163,7 +163,7 @@ def _perl(program: str, number: int) -> str:
 
 
 def _until(fact: Callable[[], bool]) -> None:
-    end = time.monotonic() + SLACK * 4
+    end = time.monotonic() + SLACK
     while not fact() and time.monotonic() < end:
         time.sleep(0.002)
 
