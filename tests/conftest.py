@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import hypothesis
 import pytest
@@ -29,6 +31,25 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("steady")
+
+
+_arm = faulthandler.dump_traceback_later
+
+
+def _arm_a_deaf_watchdog(*arguments: Any, **options: Any) -> None:
+    """Its thread has every signal open for a moment, until it closes them itself; on a busy machine that may be long.
+
+    1. The test blocks a signal.  2. It is sent to this process, and the thread has it open still.  3. The thread takes
+    it: the test waits in vain, or the default ends us all. What it inherits closed it need not close.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        _arm(*arguments, **options)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+faulthandler.dump_traceback_later = _arm_a_deaf_watchdog
 
 
 def pytest_collection_finish() -> None:

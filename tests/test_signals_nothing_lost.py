@@ -72,16 +72,6 @@ def blocked_in(number: int) -> set[int]:
     return {thread for thread, mask in masks().items() if mask >> (number - 1) & 1 and not takes_none(mask)}
 
 
-@pytest.fixture(autouse=True)
-def _only_the_main_thread_takes_signals() -> None:
-    # The watchdog of this very test begins with every signal open, and takes one if it is quick enough. Before
-    # that libc has blocked even its own 32 for a moment.
-    def settled(mask: int) -> bool:
-        return takes_none(mask) and not mask >> (32 - 1) & 1
-
-    wait_until(lambda: all(settled(mask) for thread, mask in masks().items() if thread != os.getpid()))
-
-
 @contextmanager
 def threads(count: int) -> Iterator[set[int]]:
     """Threads that do nothing, with every signal open; their numbers."""
