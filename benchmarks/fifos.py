@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ chat = Measurement(
     targets=[at_most(1.25, "C"), at_most(1.25, "C", ours="hornpipe (text)")],
 )
 chat.program("C", [c("fifochat"), "SIZE", ECHO])
+chat.program("C, with poll", [c("fifochat"), "SIZE", ECHO, "poll"])
 chat.program(
     "perl sysread",
     perl(
@@ -62,12 +64,11 @@ def between() -> Iterator[tuple[str, str]]:
 def talk_by_hornpipe(figures: Figures, size: int, kind: Any, line: Any) -> None:
     import hornpipe as hp
 
-    with between() as (there, back), kind(hp.Fifo(there)).writer() as to, kind(hp.Fifo(back)).reader() as back_from:
+    with between() as (there, back), kind(hp.Fifo(there)).writer() as to, kind(hp.Fifo(back)).reader() as answers:
         with figures:
             for _ in range(size):
-                to.record(line)
-                answer = back_from.readline()
-        expect(answer, line)
+                answer = to.ask(line, answers)
+        expect(answer, line[:-1])
 
 
 @chat.contender(US)
@@ -78,6 +79,38 @@ def talked(figures: Figures, size: int) -> None:
 @chat.contender("hornpipe (text)")
 def talked_in_text(figures: Figures, size: int) -> None:
     talk_by_hornpipe(figures, size, lambda fifo: fifo, LINE)
+
+
+@chat.contender("hornpipe, record, readline")
+def talked_in_two_steps(figures: Figures, size: int) -> None:
+    import hornpipe as hp
+
+    line = LINE.encode()
+    with between() as (there, back):
+        to, answers = hp.Fifo(there).as_bytes().writer(), hp.Fifo(back).as_bytes().reader()
+        with to, answers:
+            with figures:
+                for _ in range(size):
+                    to.record(line)
+                    answer = answers.readline()
+            expect(answer, line)
+
+
+@chat.contender("os.write, poll, os.read")
+def talked_by_hand_and_poll(figures: Figures, size: int) -> None:
+    line = LINE.encode()
+    with between() as (there, back):
+        to, answers = os.open(there, os.O_WRONLY), os.open(back, os.O_RDONLY)
+        poll = select.poll()
+        poll.register(answers, select.POLLIN)
+        with figures:
+            for _ in range(size):
+                os.write(to, line)
+                poll.poll()
+                answer = os.read(answers, 4096)
+        expect(answer, line)
+        os.close(to)
+        os.close(answers)
 
 
 @chat.contender("os.read, os.write")

@@ -491,6 +491,105 @@ with hp.Fifo(path).writer(timeout=30) as writer:
             assert [reader.readline(), reader.readline()] == ["first\n", "second\n"]
 
 
+class TestAsking:
+    """perlipc:F3: one FIFO there and another back."""
+
+    @pytest.fixture
+    def both(self, tmp_path):
+        """The FIFOs, with nobody at their other ends."""
+        with hp.Fifo(tmp_path / "there") as there, hp.Fifo(tmp_path / "back") as back:
+            yield there, back
+
+    @pytest.fixture
+    def ends(self, both):
+        """Both ends of both, in this process."""
+        there, back = both
+        with (
+            there.reader(persistent=True) as asked,
+            there.writer(timeout=5) as to,
+            back.reader(persistent=True) as answers,
+            back.writer(timeout=5) as answer,
+        ):
+            yield asked, to, answers, answer
+
+    @pytest.mark.parametrize("kind", [str, bytes])
+    def test_each_question_has_its_answer(self, both, kind):
+        program = r"""
+            open(my $in, "<", $ARGV[0]) or die; open(my $out, ">", $ARGV[1]) or die; $out->autoflush(1);
+            while (<$in>) { tr/a-z/A-Z/; s/\n/\r\n/ if /CRLF/; print $out $_; }
+        """
+        there, back = (fifo if kind is str else fifo.as_bytes() for fifo in both)
+        questions = ["one", "two\n", "three crlf", "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "", "x" * 4000]
+        with perl(program, there.path, back.path), there.writer(timeout=20) as to, back.reader(timeout=20) as answers:
+            for question in questions * 3:
+                wanted = "".join(letter.upper() if letter.isascii() else letter for letter in question.rstrip("\n"))
+                asked, wanted = (question, wanted) if kind is str else (question.encode(), wanted.encode())
+                assert to.ask(asked, answers) == wanted
+            # What was written before comes first, and is answered first.
+            to.write("a" if kind is str else b"a")
+            assert to.ask("b" if kind is str else b"b", answers) in ("AB", b"AB")
+
+    def test_a_question_is_a_record(self, ends):
+        """gotcha:FI5: a longer one is refused, and nothing has been written."""
+        asked, to, answers, answer = ends
+        answer.record("yes\n")
+        assert to.ask("x" * 4095, answers) == "yes"
+        assert asked.readline() == "x" * 4095 + "\n"
+        with pytest.raises(ValueError, match="4097 bytes"):
+            to.ask("x" * 4096, answers)
+        assert to.taken == 4096
+
+    def test_an_answer_that_is_late_is_an_error_and_still_to_be_had(self, ends):
+        asked, to, answers, answer = ends
+        answer.record("begun, ")
+        with pytest.raises(TimeoutError, match="back"):
+            to.ask("anybody?", answers, timeout=0.05)
+        assert asked.readline() == "anybody?\n"
+        answer.record("and done\n")
+        assert answers.readline() == "begun, and done\n"
+        answer.record("again\n")
+        assert to.ask("again?", answers, timeout=20) == "again"
+
+    def test_a_question_that_nobody_takes_is_late_as_well_and_is_not_torn(self, ends):
+        """gotcha:FI5"""
+        asked, to, answers, answer = ends
+        count = 0
+        with contextlib.suppress(BlockingIOError):
+            while os.write(to.fileno(), b"x" * 4095 + b"\n"):
+                count += 1
+        with pytest.raises(TimeoutError, match="there"):
+            to.ask("anybody?", answers, timeout=0.05)
+        assert {asked.readline() for _ in range(count)} == {"x" * 4095 + "\n"}
+        answer.record("yes\n")
+        assert to.ask("now?", answers, timeout=20) == "yes"
+        assert asked.readline() == "now?\n"
+
+    def test_nobody_to_answer_is_the_end_of_it(self, both):
+        there, back = both
+        with (
+            there.reader(persistent=True),
+            there.writer() as to,
+            running("sh", "-c", 'printf half >"$1"', "", back.path),
+            back.reader(timeout=20) as answers,
+        ):
+            with pytest.raises(EOFError, match=r"'anybody\?' has no answer") as caught:
+                to.ask("anybody?", answers)
+            assert caught.value.read == "half"
+
+    def test_nobody_to_ask_is_a_broken_pipe(self, ends):
+        """gotcha:FI4"""
+        asked, to, answers, _ = ends
+        asked.close()
+        with pytest.raises(BrokenPipeError, match="there"):
+            to.ask("anybody?", answers)
+
+    @pytest.mark.parametrize("which", [1, 2])
+    def test_a_closed_end_is_an_error_that_names_it(self, ends, which):
+        ends[which].close()
+        with pytest.raises(ValueError, match=["there", "back"][which - 1] + " is closed"):
+            ends[1].ask("anybody?", ends[2])
+
+
 ANSWER = re.compile(r"answer (\d+)\n")
 
 
@@ -568,6 +667,22 @@ class TestServing:
             assert answers == [f"answer {n}\n" for n in range(1, count + 1)]
             assert server.stop() == count
         assert os.listdir(path.parent) == []
+
+    def test_many_readers_need_no_descriptor_each(self, path):
+        """gotcha:FI3: used-up FIFOs are kept for those who are late, for two seconds, and 256 of them at most."""
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (310, limits[1]))
+        try:
+            server = Server(path)
+            server.__enter__()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        try:
+            for number in range(1, 401):
+                assert path.read_text() == f"answer {number}\n"
+            assert server.stop() == 400
+        finally:
+            server.__exit__()
 
     def test_readers_at_the_same_instant_never_get_two_or_half_or_the_same(self, path, record_property):
         """perlipc:F2, gotcha:FI3, gotcha:FI4: a pipe cannot tell them apart, so some may get nothing."""

@@ -725,7 +725,9 @@ PROCESSES: dict[tuple[str, ...], Callable[[], Scenario]] = {
     ("Lines.close", "Job.leave"): partial(a_running, stubborn, "lines", lambda lines: lines.close()),
     ("Lines.__exit__",): partial(a_running, stubborn, "lines", leave),
     ("Reader.close",): partial(a_running, stubborn, "reader", lambda reader: reader.close()),
-    ("Reader.__exit__", "Job.abort"): partial(a_running, stubborn, "reader", leave_by_an_error),
+    ("CommandHandle.__exit__", "Reader.__exit__", "Job.abort"): partial(
+        a_running, stubborn, "reader", leave_by_an_error
+    ),
     ("Writer.close",): partial(a_partner, ONCE, "writer", lambda writer: writer.close()),
     ("Writer.__exit__",): partial(a_partner, ONCE, "writer", leave),
     ("Duplex.close",): partial(a_partner, ONCE, "duplex", lambda duplex: duplex.close()),
@@ -734,7 +736,7 @@ PROCESSES: dict[tuple[str, ...], Callable[[], Scenario]] = {
 STREAMS: dict[tuple[str, ...], Callable[[], Scenario]] = {
     ("Handle.read",): partial(a_line, lambda handle: handle.read(5)),
     ("Handle.read_some",): partial(a_line, lambda handle: handle.read_some()),
-    ("Handle.readline",): partial(a_line, lambda handle: handle.readline()),
+    ("Handle.readline", "ReadBuffer.await_line"): partial(a_line, lambda handle: handle.readline()),
     ("Handle.readlines",): partial(a_line, lambda handle: handle.readlines(1), "reader"),
     ("Handle.__next__",): partial(a_line, next, "reader"),
     ("Lines.__next__",): partial(a_line, next, "lines"),

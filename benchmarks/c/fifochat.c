@@ -1,12 +1,14 @@
-/* fifochat COUNT ECHO: 64 bytes through one FIFO to ECHO, and back through another, COUNT times. */
+/* fifochat COUNT ECHO [poll]: 64 bytes through one FIFO to ECHO, and back through another, COUNT times. With `poll` it
+ * waits as one has to who keeps deadlines. */
 #include "bench.h"
+#include <poll.h>
 #include <sys/stat.h>
 
 #define SIZE 64
 
 int main(int argc, char **argv)
 {
-    if (argc != 3)
+    if (argc < 3)
         return 2;
     size_t count = number(argv[1]), at_start = status_line("VmRSS:");
     char folder[] = "/tmp/fifochat-XXXXXX", *child[] = {argv[2], NULL}, text[SIZE], reply[4096];
@@ -22,10 +24,13 @@ int main(int argc, char **argv)
     close(there), close(back), close(in), close(out);
     memset(text, 'x', SIZE - 1);
     text[SIZE - 1] = '\n';
+    struct pollfd answer = {from, POLLIN, 0};
     double start = now();
     for (size_t i = 0; i < count; i++) {
         if (write(to, text, SIZE) != SIZE)
             die("write");
+        if (argc > 3 && poll(&answer, 1, -1) != 1)
+            die("poll");
         if (read(from, reply, sizeof reply) != SIZE)
             die("read");
     }

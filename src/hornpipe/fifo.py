@@ -11,6 +11,7 @@ from typing import Any, Generic, Self, cast, overload
 
 from hornpipe import wait
 from hornpipe.deadline import NEVER, after
+from hornpipe.errors import NoAnswer
 from hornpipe.fd import Descriptor, above_stdio, nonblocking
 from hornpipe.fifo_answers import Answers, kind_of, named
 from hornpipe.handle import Handle
@@ -18,6 +19,8 @@ from hornpipe.lines import BYTES, TEXT, Codec, Str
 
 PIPE_BUF = 4096
 """Bytes that one write(2) to a pipe keeps together, whoever else writes (pipe(7))."""
+_ANSWER = 4096
+"""Bytes of a read for an answer."""
 
 
 def is_fifo(path: str | bytes | os.PathLike[Any]) -> bool:
@@ -49,6 +52,44 @@ class RecordWriter(Handle[Str]):
         if self._pending:
             self.flush()
         self._send(encoded)
+
+    def ask(self, line: Str, answers: Handle[Str], timeout: float | None = None) -> Str:
+        """Write one line as a record, and return the next line of ``answers``, another FIFO; both without a newline.
+
+        ``TimeoutError`` after ``timeout`` seconds (the conversation can go on), ``EOFError`` when nobody writes there
+        any more, ``ValueError`` when the line is longer than what stays together.
+
+        >>> import hornpipe as hp, tempfile
+        >>> with tempfile.TemporaryDirectory() as d, hp.Fifo(f"{d}/to") as to, hp.Fifo(f"{d}/back") as back:
+        ...     with hp.sh("bc < to > back", cwd=d).start(), to.writer() as bc, back.reader() as answers:
+        ...         bc.ask("6 * 7", answers)
+        '42'
+        """
+        deadline = NEVER if timeout is None else after(timeout)
+        taken = 0
+        if self._sink is not None and answers._source is not None and not self._pending:
+            # Nearly always the whole of it; what has not been done then is done below.
+            try:
+                source = answers._source.fileno()
+                answer, taken = answers._buffer.exchange(line, self._sink.fileno(), source, _ANSWER, deadline)
+            except ValueError:
+                pass  # one of them is closed, and it is said below which
+            else:
+                self._taken += taken
+                if answer is not None:
+                    return cast(Str, answer)
+        newline: Any = self._codec.newline
+        with self._until(deadline), answers._until(deadline):
+            if not taken:  # and if so, all of it: a record is written whole or not at all
+                self.record(line if line[-1:] == newline else cast(Any, line) + newline)
+            whole: Any = answers.readline()
+        if whole[-1:] != newline:
+            raise NoAnswer(
+                f"nobody writes to {answers.name or 'the other pipe'} any more, and {line!r} has no answer",
+                read=whole,
+                status=None,
+            )
+        return cast(Str, whole[:-1].removesuffix("\r" if isinstance(whole, str) else b"\r"))
 
 
 class Fifo(Generic[Str]):

@@ -6,6 +6,7 @@ import errno
 import os
 from _thread import LockType, RLock
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, Self, cast
 
 from hornpipe import deadline as deadlines
@@ -146,6 +147,9 @@ class Handle(Generic[Str]):
 
     # --- reading ---
 
+    _reads_itself = True
+    """Whether to wait for its descriptor and read it is all that it takes to get more."""
+
     def _fill(self) -> None:
         """One more read into the buffer, or its end."""
         seen = wait.closings_so_far()
@@ -160,6 +164,16 @@ class Handle(Generic[Str]):
             self._read_size = count * 4
             if self._read_size > _BLOCK:
                 descriptors.widen(fd)
+
+    @contextmanager
+    def _until(self, deadline: int) -> Iterator[None]:
+        """Its deadline, for a while."""
+        before = self._deadline
+        self._deadline = deadlines.sooner(before, deadline)
+        try:
+            yield
+        finally:
+            self._deadline = before
 
     def _expired(self, doing: str) -> None:
         raise TimeoutError(f"time ran out while {doing} {self._name}".rstrip())
@@ -254,6 +268,10 @@ class Handle(Generic[Str]):
         wanted = -1 if size is None else size
         if wanted < 0:
             whole = self._buffer.next_line()
+            if whole is None and self._reads_itself:
+                # Nearly always the whole of it; what has not been done then is done below.
+                seen = wait.closings_so_far()
+                whole = self._buffer.await_line(self._reading_from(), self._read_size, self._deadline, seen)
             if whole is not None:
                 return cast(Str, whole)
         if self._codec.is_text and (wanted >= 0 or not self._codec.plain_lines or self._is_decoding()):

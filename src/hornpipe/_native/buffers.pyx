@@ -329,6 +329,25 @@ cdef class ReadBuffer:
             return ready
         return self.read_into(fd, size)
 
+    def await_line(self, int fd, size_t size, long long deadline, long long seen):
+        """``next_line``, waited for. None when the caller has to look: the end, the deadline, a full read without a line.
+
+        None too when a descriptor was closed since ``closings_so_far()`` was ``seen``, or this one is meanwhile.
+        """
+        cdef Py_ssize_t count
+        cdef short ready
+        while True:
+            line = self.next_line()
+            if (line is not None or self.ended or self.form == NO_LINES
+                    or (self.limit >= 0 and <Py_ssize_t>(self.end - self.start) > self.limit)):
+                return line
+            ready = wait_fd(fd, POLLIN, deadline, seen)
+            if ready == 0 or ready <= -32767:
+                return None
+            count = self.read_into(fd, size)
+            if count == <Py_ssize_t>size or over(deadline):
+                return self.next_line()
+
     def exchange(self, object line, int sink, int source, size_t size, long long deadline, bint crlf=False,
                  Py_ssize_t most=-1):
         """Writes a line (its newline is added if it lacks one) and reads one: ``(answer, taken)``.

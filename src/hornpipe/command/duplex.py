@@ -137,6 +137,8 @@ class Duplex(CommandHandle[Str]):
         read += self._codec.decode(self._buffer.peek(200))
         return f"{what}; read so far: {read!r}" if read else f"{what}; nothing was read"
 
+    _reads_itself = False
+
     def _fill(self) -> None:
         if self._plain and self._answer_by == self._deadline:
             super()._fill()

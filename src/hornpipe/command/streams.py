@@ -197,6 +197,8 @@ class Reader(CommandHandle[Str]):
     def __init__(self, job: Job, source: Descriptor, codec: Codec[Str], line_limit: int | None) -> None:
         super().__init__(job, source, None, codec, line_limit=line_limit)
 
+    _reads_itself = False
+
     def _fill(self) -> None:
         try:
             while self._job.pump.busy:

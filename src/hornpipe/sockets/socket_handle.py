@@ -198,6 +198,8 @@ class SocketHandle(Handle[Str]):
             raise ValueError(f"{self._described()} was shut down for writing")
         return self._socket.fileno()
 
+    _reads_itself = False
+
     def _fill(self) -> None:
         if self._pending:
             self._push_until_readable()
