@@ -43,7 +43,8 @@ def restart_on_hup(
     Before the old program gives way, the new one is started beside it, with the kept descriptors, and has
     to reach its own ``restart_on_hup()`` within ``timeout`` seconds; it ends there, and tidies nothing up.
     Meanwhile service goes on; and if it does not come up for good: the log (``"hornpipe"``) says why.
-    ``check`` can be another command to succeed in its place, or ``False``.
+    ``check`` can be another command to succeed in its place, or ``False``: then HUPs that keep coming faster than the
+    program starts leave it no time for service, and what has come waits at the kept listeners.
 
     A restart comes wherever the main thread is: ``with hp.signals.block("HUP")`` holds it back. In the new
     program HUP is blocked until it calls this or ``on_hup()``; what ``subprocess`` starts before that inherits

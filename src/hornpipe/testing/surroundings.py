@@ -40,7 +40,7 @@ class Surroundings(NamedTuple):
     timers: frozenset[str]
 
 
-# Without those which hornpipe keeps for itself: their handlers stay once they were needed.
+# Without those which hornpipe keeps for itself: their handlers stay once they were needed, and they are opened then.
 _NUMBERS = sorted(int(number) for number in signal.valid_signals() if number not in KEPT_SIGNALS)
 
 
@@ -53,7 +53,7 @@ def surroundings() -> Surroundings:
     status = _status()
     ignored, caught = _signals(status.get("SigIgn")), _signals(status.get("SigCgt"))
     return Surroundings(
-        blocked=frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
+        blocked=frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, [])).difference(KEPT_SIGNALS),
         handlers={number: signal.getsignal(number) for number in _NUMBERS},
         dispositions={
             number: _IGNORED if number in ignored else _CAUGHT if number in caught else _DEFAULT for number in _NUMBERS
