@@ -679,7 +679,8 @@ class TestServing:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         try:
             for number in range(1, 401):
-                assert path.read_text() == f"answer {number}\n"
+                with hp.Fifo(path).reader(timeout=20) as reader:
+                    assert reader.read() == f"answer {number}\n"
             assert server.stop() == 400
         finally:
             server.__exit__()

@@ -351,8 +351,9 @@ rest()
             program.hup()
             assert program.says() == {"pid": program.pid}
 
-    def test_what_was_written_is_written(self, write, tmp_path):
-        """gotcha:H3: an exec flushes nothing."""
+    @pytest.mark.parametrize("meanwhile", ["pass", "import gc; gc.freeze()"])
+    def test_what_was_written_is_written(self, write, tmp_path, meanwhile):
+        """gotcha:H3: an exec flushes nothing; and a server that forks freezes its heap, which hides the files in it."""
         source = """
 out = open(sys.argv[1], "a")
 raw = open(sys.argv[1] + ".raw", "ab")
@@ -360,11 +361,12 @@ out.write("text\\n")
 raw.write(b"bytes\\n")
 print('{"printed": true}')
 hp.restart_on_hup(check=False)
+MEANWHILE
 os.kill(os.getpid(), signal.SIGHUP) if os.fstat(out.fileno()).st_size == 0 else say(done=True)
 rest()
 """
         target = tmp_path / "out"
-        with started(sys.executable, write(source), target) as program:
+        with started(sys.executable, write(source.replace("MEANWHILE", meanwhile)), target) as program:
             assert program.says() == {"printed": True}
             assert program.says() == {"done": True}
             assert target.read_text() == "text\n"
@@ -1162,6 +1164,18 @@ class TestADaemon:
             assert again.returncode == 1
             assert f"AlreadyRunning: [Errno 17] process {first['pid']} is running already" in again.stderr
         assert running(tmp_path / "pid") is None
+
+    def test_what_was_in_a_file_that_it_has_lost_goes_into_no_other(self, write, tmp_path):
+        """gotcha:DM3: the number of a file that daemonize has closed is soon another file's."""
+        opened = "{0} = [open(name, 'a') for name in {1}]\nfor file in {0}: file.write('{0}\\n')\n"
+        names = {kind: [str(tmp_path / f"{kind}{number}") for number in range(20)] for kind in ("lost", "own")}
+        lost, own = (opened.format(kind, names[kind]) for kind in names)
+        path = write(lost + daemon(1, between=own, options=", check=False"))
+        with daemonized(path, tmp_path) as (_, news):
+            first = news.get()
+            os.kill(first["pid"], signal.SIGHUP)
+            news.get()
+            assert [Path(name).read_text() for name in names["own"]] == ["own\n"] * 20
 
     def test_a_broken_one_does_not_take_its_place(self, write, tmp_path):
         """gotcha:H3: the rehearsal leaves pidfile and log file alone; why it failed is in the log file."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, Self
 
-from hornpipe import image, reaper, reexec, supervision, wait
+from hornpipe import image, reaper, reexec, succession, supervision, wait
 from hornpipe._native import spawn as _spawn
 from hornpipe._native import wait as _wait
 from hornpipe.deadline import NEVER, check_timeout
@@ -188,6 +188,7 @@ def daemonize(
     for each in outlets.opened:
         each.detach() if each.fileno() in stays else each.close()
     _wait.abandon()  # its pipe is among what is closed; the next wait makes another
+    succession.give_up_files(kept)
     _spawn.close_all_but(stays)
     if held is not None:
         held.write()

@@ -13,9 +13,10 @@ import os
 import signal
 import stat
 import sys
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hornpipe import image, reaper
 from hornpipe._native import signals as _signals
@@ -147,6 +148,32 @@ def _no_timers() -> Iterator[None]:
             signal.setitimer(kind, first, interval)
 
 
+_lost: weakref.WeakSet[Any] = weakref.WeakSet()
+"""File objects whose descriptors were closed by number: what they say is theirs may be another file by now."""
+
+
+def give_up_files(kept: Iterable[int]) -> None:
+    """All descriptors but these are about to be closed by number, whoever thinks they are his."""
+    stays = {*kept, 0, 1, 2}
+    for stream in _open_files():
+        with suppress(OSError, ValueError):
+            if stream.fileno() not in stays:
+                _lost.add(stream)
+
+
+def _open_files() -> list[Any]:
+    """Every file object that is written to."""
+    kinds = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
+    # A server freezes the heap before it forks, and what is frozen is not shown.
+    frozen = gc.get_freeze_count()
+    if frozen:
+        gc.unfreeze()
+    found = [each for each in gc.get_objects() if type(each) in kinds]
+    if frozen:
+        gc.freeze()
+    return found
+
+
 def flush_files() -> bool:
     """What we have written comes before what the next image writes; atexit is not run by an exec.
 
@@ -154,8 +181,9 @@ def flush_files() -> bool:
     """
     whole = flush_printed()
     # Regular files only: a pipe that nobody reads would hold us up for ever.
-    kinds = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
-    for stream in [each for each in gc.get_objects() if type(each) in kinds]:
+    for stream in _open_files():
+        if stream in _lost:
+            continue
         try:
             regular = not stream.closed and stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
         except (OSError, ValueError):
