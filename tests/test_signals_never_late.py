@@ -725,13 +725,11 @@ PROCESSES: dict[tuple[str, ...], Callable[[], Scenario]] = {
     ("Lines.close", "Job.leave"): partial(a_running, stubborn, "lines", lambda lines: lines.close()),
     ("Lines.__exit__",): partial(a_running, stubborn, "lines", leave),
     ("Reader.close",): partial(a_running, stubborn, "reader", lambda reader: reader.close()),
-    ("CommandHandle.__exit__", "Reader.__exit__", "Job.abort"): partial(
-        a_running, stubborn, "reader", leave_by_an_error
-    ),
+    ("CommandHandle.__exit__", "Job.abort"): partial(a_running, stubborn, "reader", leave_by_an_error),
     ("Writer.close",): partial(a_partner, ONCE, "writer", lambda writer: writer.close()),
-    ("Writer.__exit__",): partial(a_partner, ONCE, "writer", leave),
+    ("CommandHandle.__exit__", "Writer.close"): partial(a_partner, ONCE, "writer", leave),
     ("Duplex.close",): partial(a_partner, ONCE, "duplex", lambda duplex: duplex.close()),
-    ("Duplex.__exit__",): partial(a_partner, ONCE, "duplex", leave),
+    ("CommandHandle.__exit__", "Duplex.close"): partial(a_partner, ONCE, "duplex", leave),
 }
 STREAMS: dict[tuple[str, ...], Callable[[], Scenario]] = {
     ("Handle.read",): partial(a_line, lambda handle: handle.read(5)),
@@ -838,8 +836,8 @@ SOCKETS: dict[tuple[str, ...], Callable[[], Scenario]] = {
     ("DatagramSocket.receive",): partial(a_sender, lambda peer: peer.receive(), answer_a_datagram),
     ("DatagramSocket.receive_many",): partial(a_sender, lambda peer: peer.receive_many(), answer_a_datagram),
     ("DatagramSocket.ask",): partial(a_sender, lambda peer: peer.ask(b"?"), answer_a_datagram),
-    ("DatagramSocket.send",): partial(a_full_queue, lambda peer: peer.send(b"x")),
-    ("DatagramSocket.send_many",): partial(a_full_queue, lambda peer: peer.send_many([b"x"] * 2)),
+    ("Sender.send",): partial(a_full_queue, lambda peer: peer.send(b"x")),
+    ("Sender.send_many",): partial(a_full_queue, lambda peer: peer.send_many([b"x"] * 2)),
 }
 FINAL: dict[tuple[str, ...], Callable[[Path], Shot]] = {
     ("daemonize",): a_starter,
