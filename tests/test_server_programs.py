@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,16 @@ def test_much_in_both_directions_at_once_is_translated_without_a_deadlock() -> N
         assert bytes(received) == lines.replace(b"\n", b"\r\n")
 
 
+@pytest.fixture
+def _one_processor() -> Iterator[None]:
+    """On which a thread that was started comes to its first wait only when whoever started it has come to his."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
+@pytest.mark.usefixtures("_one_processor")
 def test_over_tls_it_is_spoken_to_in_the_clear(tmp_path: Path) -> None:
     key, certificate = str(tmp_path / "key"), str(tmp_path / "cert")
     curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")

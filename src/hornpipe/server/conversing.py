@@ -6,13 +6,14 @@ taken either way. Two threads, one for each direction, so that nobody waits for 
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import Any
 
 from hornpipe import wait
 from hornpipe.deadline import NEVER
 from hornpipe.fd import Descriptor, nonblocking, pipe, write_some
+from hornpipe.handle import Handle
+from hornpipe.lines import BYTES
 from hornpipe.sockets import Connection
 
 
@@ -20,12 +21,15 @@ def converse(connection: Connection[str], to_program: Descriptor, from_program: 
     """Pass on what the client says and what the program answers, until the program has closed its output."""
     translates = connection.newline == "\r\n"
     client = connection.as_bytes()
+    # Not the bare descriptor: 1. The thread has looked up its number.  2. The client fails at once, and we close it.
+    # 3. Another client gets the number.  4. The thread waits for that one, and we for the thread.
+    source = Handle(from_program, None, BYTES, deadline=client.deadline_of_life)
     answered, answering = pipe()
     failures: list[BaseException] = []
 
     def answer() -> None:
         try:
-            _answer(client, from_program, translates)
+            _answer(client, source, translates)
         except BaseException as error:  # noqa: BLE001 (it is raised where the program is waited for)
             failures.append(error)
         finally:
@@ -41,28 +45,22 @@ def converse(connection: Connection[str], to_program: Descriptor, from_program: 
                 raise TimeoutError(f"the answer to {client.name} was not over in time")
         finally:
             if not wait.one(answered.fileno(), wait.READ, 0):
-                from_program.close()  # ends the other thread's wait
+                source.close()  # ends the other thread's wait
                 client.cut()
                 wait.one(answered.fileno(), wait.READ, NEVER)
-    if failures and not isinstance(failures[0], wait.ClosedMeanwhile):
+    if failures:
         raise failures[0]
 
 
-def _answer(client: Connection[bytes], source: Descriptor, translates: bool) -> None:
+def _answer(client: Connection[bytes], source: Handle[bytes], translates: bool) -> None:
     after_cr = False
-    while data := _read(source, client.deadline_of_life):
+    while data := source.read_some():
         if translates:
             start = b"\n" if after_cr and data[:1] == b"\n" else b""
             after_cr = data[-1:] == b"\r"
             data = start + data[len(start) :].replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
         client.write(data)
         client.flush()
-
-
-def _read(source: Descriptor, deadline: int) -> bytes:
-    if not wait.one(source.fileno(), wait.READ, deadline):
-        raise TimeoutError("the program had not answered by then")
-    return os.read(source.fileno(), 65536)
 
 
 def _ask(client: Connection[bytes], sink: Descriptor, answered: Descriptor, translates: bool) -> None:
