@@ -322,6 +322,11 @@ def _start() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         _thread.start()
+    except RuntimeError:
+        # No room for another thread. The next child that is dropped tries again, for this one too.
+        _wake.close()
+        woken.close()
+        _wake = None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
