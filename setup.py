@@ -18,7 +18,12 @@ from setuptools.errors import LinkError
 NATIVE = Path("src/hornpipe/_native")
 
 # C that a module needs besides its own .pyx.
-EXTRA_SOURCES = {"spawn": ["child.c"], "signals": ["rings.c"], "sysv": ["debts.c"], "timed_call": ["clock.c"]}
+EXTRA_SOURCES = {
+    "spawn": ["child.c"],
+    "signals": ["rings.c"],
+    "sysv": ["debts.c"],
+    "timed_call": ["clock.c", "guard.c"],
+}
 SUPERVISOR_SOURCES = ["supervisor.c", "arguments.c", "cgroup.c", "family.c", "child.c"]
 
 STRICT = os.environ.get("HORNPIPE_WERROR") == "1"

@@ -268,7 +268,9 @@ def asleep(thread: int | None) -> bool:
 SECONDS = 10 if FULL else 0.25
 TRACED = """if True:
     import hornpipe as hp, os, signal, sys, threading
+    from hornpipe._native import timed_call
     call, where = sys.argv[1:3]
+    timed_call.use_guard(where != "unguarded")
     sems, empty, full = hp.sysv.SemaphoreSet.create([0]), hp.sysv.MessageQueue.create(), hp.sysv.MessageQueue.create()
     full.set_max_bytes(1)
     full.send(b"1")
@@ -289,7 +291,8 @@ TRACED = """if True:
                 pass
             os.write(2, b"end")
     with sems, empty, full:
-        if where == "main":
+        if where in ("main", "unguarded"):
+            print(timed_call.guards())
             work()
         else:
             thread = threading.Thread(target=work)
@@ -298,14 +301,14 @@ TRACED = """if True:
 """
 
 
-@pytest.mark.parametrize("where", ["main", "thread", "blocked"])
+@pytest.mark.parametrize("where", ["main", "unguarded", "thread", "blocked"])
 @pytest.mark.parametrize("call", CALLS)
 def test_a_wait_is_a_handful_of_system_calls(tmp_path, call, where):
     """gotcha:Y6: nothing is polled; the whole list, from the first try to the end of the last."""
     trace = tmp_path / "trace"
-    hp.cmd(
+    guards = hp.cmd(
         "strace", "-f", "-o", str(trace), sys.executable, "-c", TRACED, call, where, str(SECONDS), stderr=hp.NULL
-    ).run()
+    ).read()
     lines = trace.read_text().splitlines()
     starts = [index for index, line in enumerate(lines) if '"begin"' in line]
     thread = lines[starts[-1]].split()[0]
@@ -317,16 +320,18 @@ def test_a_wait_is_a_handful_of_system_calls(tmp_path, call, where):
             calls.append(line.split()[1].split("(")[0])
     # The last one looks at the object, for the message of the error.
     assert calls.pop() in ("semctl", "msgctl")
+    lent = where in ("main", "unguarded") and guards != "True\n"
     expected = {
-        ("acquire", "main"): ["semtimedop", "rt_sigprocmask", *LENT, "semtimedop"],
-        ("acquire", "thread"): ["semtimedop", "semtimedop"],
-        ("receive", "main"): ["msgrcv", "rt_sigprocmask", *LENT, "timer_settime", "msgrcv", "rt_sigreturn"],
-        ("receive", "thread"): ["msgrcv", "rt_sigprocmask", "timer_settime", "msgrcv", "rt_sigreturn"],
-    }[{"op": "acquire", "send": "receive"}.get(call, call), "main" if where == "main" else "thread"]
+        ("acquire", True): ["semtimedop", "rt_sigprocmask", *LENT, "semtimedop"],
+        ("acquire", False): ["semtimedop", "semtimedop"],
+        ("receive", True): ["msgrcv", "rt_sigprocmask", *LENT, "timer_settime", "msgrcv", "rt_sigreturn"],
+        ("receive", False): ["msgrcv", "rt_sigprocmask", "timer_settime", "msgrcv", "rt_sigreturn"],
+    }[{"op": "acquire", "send": "receive"}.get(call, call), lent]
     assert calls == [name.replace("msgrcv", {"send": "msgsnd"}.get(call, "msgrcv")) for name in expected]
 
 
-# Until 3.13 Python's own function is the only way to the wake-up descriptor, and it looks at it first.
+# Beside other threads the main one has to be told. Until 3.13 Python's own function is the only way to the wake-up
+# descriptor, and it looks at it first.
 LENT = [] if sys.version_info >= (3, 13) else ["newfstatat", "fcntl"]
 
 

@@ -1,6 +1,7 @@
 #include <Python.h>
 
 #include "clock.h"
+#include "guard.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -166,6 +167,8 @@ void nudge(int on) {
     static timer_t timer;
     static pid_t whose; /* a fork does not inherit it */
     struct itimerspec when = {{0, 5000000}, {0, 1000000}}, never = {{0, 0}, {0, 0}};
+    if (on)
+        guard_trip(); /* not after the look that is under way */
     if (whose != getpid()) {
         if (!on)
             return;
@@ -312,7 +315,7 @@ static struct clock *clock_of_this_thread(void) {
     return mine;
 }
 
-static int make(struct clock *clock) {
+static int make(struct clock *clock, int told) {
     clock_in_child();
     if (!clock->made) {
         hold_clock_signal();
@@ -320,12 +323,12 @@ static int make(struct clock *clock) {
             return -1;
         clock->made = 1;
     }
-    return clock->main ? make_arrivals() : 0;
+    return told ? make_arrivals() : 0;
 }
 
 int clock_prepare(void) {
     struct clock *mine = clock_of_this_thread();
-    return mine ? make(mine) : -1;
+    return mine ? make(mine, mine->main) : -1;
 }
 
 void clock_abandon(void) {
@@ -336,10 +339,10 @@ void clock_abandon(void) {
 
 /* --- one wait --- */
 
-int clock_begin(struct clock_use *use, int bounds_itself) {
+int clock_begin(struct clock_use *use, int kind) {
     memset(use, 0, sizeof *use);
     use->clock = clock_of_this_thread();
-    use->bounds_itself = bounds_itself;
+    use->kind = kind;
     return use->clock ? 0 : -1;
 }
 
@@ -371,15 +374,18 @@ static void lend(struct clock_use *use) {
 
 int clock_set(struct clock_use *use, long long deadline) {
     struct clock *clock = use->clock;
-    int timed = deadline >= 0 && !use->bounds_itself;
-    if (!timed && !clock->main)
-        return 0; /* nothing is to end that call */
-    if (make(clock) < 0)
+    int timed = deadline >= 0 && !(use->kind & BOUNDS_ITSELF);
+    /* As long as nobody else could get a signal. */
+    use->guarded = clock->main && !use->lent && use->kind & CAN_BE_GUARDED && guard_usable() && guard_alone();
+    int told = clock->main && !use->guarded;
+    if (!timed && !told)
+        return 0; /* nothing else is to end that call */
+    if (make(clock, told) < 0)
         return -1;
     if (!use->is_armed || clock->blocked)
         open_ours(use);
     clock->blocked = 0;
-    if (clock->main && !use->is_armed)
+    if (told && !use->lent)
         lend(use);
     use->is_armed = 1;
     clock->use = use;
@@ -395,7 +401,17 @@ int clock_set(struct clock_use *use, long long deadline) {
     return 0;
 }
 
-int clock_is_set(const struct clock_use *use) { return !use->is_armed || use->clock->use == use; }
+int clock_watches(const struct clock_use *use) {
+    if (use->guarded)
+        guard_open();
+    return use->guarded;
+}
+
+int clock_is_set(const struct clock_use *use) {
+    if (use->guarded && !guard_alone())
+        return 0; /* a handler has started a thread */
+    return !use->is_armed || use->clock->use == use;
+}
 
 long clock_enter(struct clock_use *use, clock_call call, void *arguments) {
     if (use->is_armed && use->clock->look_again) {
@@ -403,7 +419,7 @@ long clock_enter(struct clock_use *use, clock_call call, void *arguments) {
         return -1;
     }
     use->entered = 1;
-    return call(arguments);
+    return call(arguments, use->guarded);
 }
 
 void clock_end(struct clock_use *use) {

@@ -27,11 +27,19 @@ struct clock_use {
     struct clock *clock;
     struct clock *waited; /* what the main thread was waiting with before, if a handler waits */
     sigset_t blocked;     /* which of our signals were */
-    int is_armed, any_blocked, bounds_itself, entered;
+    int is_armed, any_blocked, entered;
+    int kind;    /* of its call: see below */
+    int guarded; /* nothing is needed for signals but the guard of guard.h */
     int lent, owned_before, owner_before;
 };
 
-typedef long (*clock_call)(void *);
+/* The call; with `guarded` by guard_enter. */
+typedef long (*clock_call)(void *arguments, int guarded);
+
+/* It has been told the deadline. */
+#define BOUNDS_ITSELF 1
+/* It can be entered by guard_enter, and is never restarted (signal(7)). */
+#define CAN_BE_GUARDED 2
 
 #ifdef SIGSTKFLT
 #define ARRIVAL_SIGNAL SIGSTKFLT
@@ -57,11 +65,13 @@ void nudge(int on);
 
 /* Makes what this thread needs for waiting, if it has not been made: 0, or -1 with errno. */
 int clock_prepare(void);
-/* Around a wait: 0, or -1 with errno. `bounds_itself`: the call has been told the deadline. With the GIL. */
-int clock_begin(struct clock_use *use, int bounds_itself);
+/* Around a wait: 0, or -1 with errno. With the GIL. */
+int clock_begin(struct clock_use *use, int kind);
 void clock_end(struct clock_use *use);
-/* For each try: set; then Python's handlers; then, if none of them has set it for a wait of its own, the call. */
+/* For each try: set; then Python's handlers; then watch out, and Python's handlers again if that says so; then, if none
+ * of them has set it for a wait of its own, the call. */
 int clock_set(struct clock_use *use, long long deadline);
+int clock_watches(const struct clock_use *use);
 int clock_is_set(const struct clock_use *use);
 long clock_enter(struct clock_use *use, clock_call call, void *arguments);
 /* In a forked child, with the GIL. */

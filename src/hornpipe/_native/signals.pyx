@@ -3,13 +3,14 @@
 What a signal means to whom is decided above; here it is only taken down and handed out.
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 from posix.types cimport pid_t, uid_t
 
 from posix import register_at_fork
 
-from hornpipe._native.timed_call cimport end_calls_until_told, use_clock_hook
+from hornpipe._native.timed_call cimport BOUNDS_ITSELF, CAN_BE_GUARDED, LATE, end_calls_until_told, guarded, timed, use_clock_hook
 
 cdef extern from "rings.h" nogil:
     struct signal_record:
@@ -52,9 +53,10 @@ cdef extern from *:
     #include <errno.h>
     #include <signal.h>
     #include <string.h>
-    #include <sys/signalfd.h>
     #include <sys/syscall.h>
+    #include <time.h>
     #include <unistd.h>
+    #include "clock.h"
 
     /* 0 default, 1 ignored, 2 ours, 3 somebody else's; -1 with errno. */
     static int kind_of(int number, struct sigaction *action) {
@@ -104,29 +106,42 @@ cdef extern from *:
         return (int)syscall(SYS_rt_sigqueueinfo, getpid(), record->number, &info);
     }
 
-    static int descriptor_of(int number) {
-        sigset_t set;
-        sigemptyset(&set);
-        sigaddset(&set, number);
-        return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    }
-
     static int blocked_here(int number) {
         sigset_t set;
         pthread_sigmask(SIG_BLOCK, NULL, &set);
         return sigismember(&set, number) == 1;
     }
 
-    static int take_pending(int number, struct signal_record *record) {
+    static long (*guarded_call)(const long *words);
+
+    /* Until a deadline: 0 is now, -1 never. */
+    struct taking { int number; long long deadline; struct signal_record *record; };
+    static long take_pending(void *arguments, int guarded) {
+        struct taking *taking = arguments;
+        struct timespec limit = {0, 0};
         sigset_t set;
         siginfo_t info;
-        struct timespec none = {0, 0};
+        long result;
         sigemptyset(&set);
-        sigaddset(&set, number);
-        if (sigtimedwait(&set, &info, &none) < 0)
-            return 0;
-        record_of(number, &info, record);
-        return 1;
+        sigaddset(&set, taking->number);
+        if (taking->deadline > 0) {
+            long long ns = taking->deadline - monotonic_ns();
+            if (ns > 0) {
+                limit.tv_sec = ns / 1000000000LL;
+                limit.tv_nsec = ns % 1000000000LL;
+            }
+        }
+        if (guarded) {
+            long words[6] = {SYS_rt_sigtimedwait, (long)&set, (long)&info, (long)(taking->deadline < 0 ? NULL : &limit),
+                             NSIG / 8};
+            result = guarded_call(words);
+            if (result > 0 && info.si_code == SI_TKILL)
+                info.si_code = SI_USER; /* as glibc has it */
+        } else
+            result = sigtimedwait(&set, &info, taking->deadline < 0 ? NULL : &limit);
+        if (result > 0)
+            record_of(taking->number, &info, taking->record);
+        return result;
     }
 
     static int first_queued(void) { return SIGRTMIN; }
@@ -155,9 +170,13 @@ cdef extern from *:
     int set_plain(int, int, int)
     int send_value(pid_t, int, long long)
     int send_record "send_again"(const signal_record *)
-    int descriptor_of(int)
     int blocked_here(int)
-    int take_pending(int, signal_record *)
+    long (*guarded_call)(const long *) noexcept nogil
+    struct taking:
+        int number
+        long long deadline
+        signal_record *record
+    long take_pending(void *, int) noexcept nogil
     int first_queued()
     ctypedef struct sigset_t:
         pass
@@ -189,6 +208,8 @@ cdef extern from "Python.h":
     int PyErr_SetInterruptEx(int)
     int PyErr_CheckSignals() except -1
     object PyErr_SetFromErrno(object)
+
+guarded_call = guarded
 
 NOCLDSTOP = SA_NOCLDSTOP
 NOCLDWAIT = SA_NOCLDWAIT
@@ -592,23 +613,29 @@ cdef class Insistent:
             raise
 
 
-def signal_descriptor(int number):
-    """signalfd(2), to poll: readable while the signal, blocked in this thread, is pending."""
-    cdef int fd = descriptor_of(number)
-    if fd < 0:
-        PyErr_SetFromErrno(OSError)
-    return fd
-
-
 def blocked(int number):
     """Whether this thread blocks the signal (pthread_sigmask(3))."""
     return bool(blocked_here(number))
 
 
-def take_blocked(int number, type kind not None):
-    """sigtimedwait(2) without waiting: one pending blocked signal as a ``kind`` (a Record), or None."""
+def take_blocked(int number, long long deadline, type kind not None):
+    """sigtimedwait(2): one pending blocked signal as a ``kind`` (a Record), or None at the deadline.
+
+    With the deadline 0 it does not wait.
+    """
     cdef Record arrived = made(kind)
-    return arrived if take_pending(number, &arrived.record) else None
+    cdef taking wanted
+    cdef long result
+    wanted.number, wanted.deadline, wanted.record = number, deadline, &arrived.record
+    if deadline:
+        result = timed(take_pending, &wanted, deadline, BOUNDS_ITSELF | CAN_BE_GUARDED)
+    else:
+        result = take_pending(&wanted, False)
+    if result > 0:
+        return arrived
+    if result != LATE and errno not in (EAGAIN, EINTR):
+        PyErr_SetFromErrno(OSError)
+    return None
 
 
 def counted(int number):

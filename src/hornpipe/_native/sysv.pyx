@@ -14,7 +14,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 from posix import register_at_fork
 
-from hornpipe._native.timed_call cimport LATE, timed
+from hornpipe._native.timed_call cimport BOUNDS_ITSELF, CAN_BE_GUARDED, LATE, guarded, timed
 
 cdef extern from *:
     """
@@ -25,6 +25,7 @@ cdef extern from *:
     #include <sys/msg.h>
     #include <sys/sem.h>
     #include <sys/shm.h>
+    #include <sys/syscall.h>
     #include <time.h>
     #include "clock.h"
 
@@ -41,8 +42,16 @@ cdef extern from *:
         return semctl(id, index, command, argument);
     }
 
+    /* The calls that wait. Where the kernel has one entry for all of them (ipc(2)), none is guarded. */
+    #ifndef SYS_semtimedop
+    #define SYS_semtimedop -1
+    #define SYS_msgsnd -1
+    #define SYS_msgrcv -1
+    #endif
+    static long (*guarded_call)(const long *words);
+
     struct operations { int id; struct sembuf *list; size_t count; long long deadline; };
-    static long do_operations(void *arguments) {
+    static long do_operations(void *arguments, int guarded) {
         struct operations *operations = arguments;
         struct timespec limit, *left = NULL;
         if (operations->deadline >= 0) {
@@ -53,6 +62,10 @@ cdef extern from *:
             limit.tv_nsec = ns % 1000000000LL;
             left = &limit;
         }
+        if (guarded) {
+            long words[6] = {SYS_semtimedop, operations->id, (long)operations->list, (long)operations->count, (long)left};
+            return guarded_call(words);
+        }
         return semtimedop(operations->id, operations->list, operations->count, left);
     }
 
@@ -61,12 +74,20 @@ cdef extern from *:
     struct text { long type; char bytes[ROOM + 1]; };
 
     struct mail { int id; struct text *letter; size_t size; long type; int flags; };
-    static long do_send(void *arguments) {
+    static long do_send(void *arguments, int guarded) {
         struct mail *mail = arguments;
+        if (guarded) {
+            long words[6] = {SYS_msgsnd, mail->id, (long)mail->letter, (long)mail->size, mail->flags};
+            return guarded_call(words);
+        }
         return msgsnd(mail->id, mail->letter, mail->size, mail->flags);
     }
-    static long do_receive(void *arguments) {
+    static long do_receive(void *arguments, int guarded) {
         struct mail *mail = arguments;
+        if (guarded) {
+            long words[6] = {SYS_msgrcv, mail->id, (long)mail->letter, (long)mail->size, mail->type, mail->flags};
+            return guarded_call(words);
+        }
         return msgrcv(mail->id, mail->letter, mail->size, mail->type, mail->flags);
     }
     """
@@ -130,9 +151,10 @@ cdef extern from *:
     int c_msgsnd "msgsnd"(int, const void *, size_t, int)
     ssize_t c_msgrcv "msgrcv"(int, void *, size_t, long, int)
     long long monotonic_ns()
-    long do_operations(void *) noexcept nogil
-    long do_send(void *) noexcept nogil
-    long do_receive(void *) noexcept nogil
+    long (*guarded_call)(const long *) noexcept nogil
+    long do_operations(void *, int) noexcept nogil
+    long do_send(void *, int) noexcept nogil
+    long do_receive(void *, int) noexcept nogil
 
 cdef extern from "debts.h":
     struct c_debts "debts":
@@ -144,6 +166,8 @@ cdef extern from "debts.h":
 
 cdef extern from "Python.h":
     object PyErr_SetFromErrno(object)
+
+guarded_call = guarded
 
 IPC_CREAT = c_create
 IPC_EXCL = c_exclusive
@@ -162,6 +186,7 @@ cdef enum:
     FEW = 8  # operations that need no memory of their own
     MOST = 32767  # SEMVMX
     UNKNOWN = -2  # no deadline yet
+    UNTRIED = 15  # receives that wait at once, after one that was tried in vain
 
 
 def _owe_nothing_in_child():
@@ -475,7 +500,7 @@ cdef class Semaphores(Identified):
                 raise self._expired(timeout, doing)
             waiting.id, waiting.list, waiting.count = self.id, tries, count
             waiting.deadline = self._deadline(timeout)
-            result = timed(do_operations, &waiting, waiting.deadline, True)
+            result = timed(do_operations, &waiting, waiting.deadline, BOUNDS_ITSELF | CAN_BE_GUARDED)
             # EAGAIN is also said of an operation with IPC_NOWAIT (gotcha:Y6).
             if result == LATE or (
                 result < 0 and errno == EAGAIN and 0 <= waiting.deadline <= monotonic_ns()
@@ -699,6 +724,7 @@ cdef class Queue(Identified):
     """msgsnd(2) and msgrcv(2) on one queue."""
     cdef size_t room  # bytes of a message that receiving is ready for
     cdef Py_ssize_t holds  # bytes that it has room for when it is empty, as it was last heard
+    cdef int vain  # receives that are not tried first, since the last try was in vain
 
     def _use(self, int id, int key, bint created):
         self.id, self.key, self.created, self.room = id, key, created, ROOM
@@ -748,7 +774,7 @@ cdef class Queue(Identified):
                 if given.len > self.holds:
                     self.holds = self._must_fit(given.len)
                 sent.id, sent.letter, sent.size, sent.flags = self.id, letter, given.len, 0
-                result = timed(do_send, &sent, self._deadline(timeout), False) if timeout != 0 else LATE
+                result = timed(do_send, &sent, self._deadline(timeout), CAN_BE_GUARDED) if timeout != 0 else LATE
                 if result == LATE:
                     raise self._expired(timeout, "send")
             if result < 0:
@@ -759,11 +785,8 @@ cdef class Queue(Identified):
             PyBuffer_Release(&given)
 
     @final
-    cdef Message take(self, long type, int flags, size_t most, bint whole, timeout, bint tried=False):
-        """``most`` bytes of a message; with ``whole`` all of it, however many. None if there is none at once.
-
-        ``tried``: there is none at once.
-        """
+    cdef Message take(self, long type, int flags, size_t most, bint whole, timeout):
+        """``most`` bytes of a message; with ``whole`` all of it, however many. None if there is none at once."""
         cdef mail wanted
         cdef text space
         cdef text *letter
@@ -777,15 +800,12 @@ cdef class Queue(Identified):
             if letter == NULL:
                 raise MemoryError()
             try:
-                result = -1
-                if not tried:
-                    result = c_msgrcv(self.id, letter, most, type, flags | c_nowait)
-                if tried or result < 0 and errno == ENOMSG and not flags & MSG_COPY:
-                    tried = False
+                result = c_msgrcv(self.id, letter, most, type, flags | c_nowait)
+                if result < 0 and errno == ENOMSG and not flags & MSG_COPY:
                     wanted.id, wanted.letter, wanted.size, wanted.type, wanted.flags = self.id, letter, most, type, flags
                     if deadline == UNKNOWN and timeout != 0:
                         deadline = -1 if timeout is None else self._deadline(timeout)
-                    result = timed(do_receive, &wanted, deadline, False) if timeout != 0 else LATE
+                    result = timed(do_receive, &wanted, deadline, CAN_BE_GUARDED) if timeout != 0 else LATE
                     if result == LATE:
                         raise self._expired(timeout, "receive")
                 if result >= 0:
@@ -812,17 +832,32 @@ cdef class Queue(Identified):
         ``timeout`` seconds; ``ObjectRemoved`` when the queue has gone.
         """
         cdef Message message
+        cdef mail wanted
         cdef text space
         cdef long result
         cdef int flags = 0
+        cdef bint waits
         cdef Py_ssize_t most = 0
         # The case without any trouble, on the shortest way: it is measured beside C.
         if timeout is None and except_type is None and max_size is None and not truncate:
-            result = c_msgrcv(self.id, &space, sizeof(space.bytes), type, c_nowait)
+            result = -1
+            waits = self.vain > 0
+            if waits:
+                # Where one has had to wait, the next one mostly has to as well; and a call that waits is a try, too.
+                self.vain -= 1
+            else:
+                result = c_msgrcv(self.id, &space, sizeof(space.bytes), type, c_nowait)
+                waits = result < 0 and errno == ENOMSG
+                if waits:
+                    self.vain = UNTRIED
+            if waits:
+                wanted.id, wanted.letter, wanted.size, wanted.type = self.id, &space, sizeof(space.bytes), type
+                wanted.flags = 0
+                result = timed(do_receive, &wanted, -1, CAN_BE_GUARDED)
             if result >= 0:
                 return opened(&space, result)
-            if errno == ENOMSG:
-                return self.take(type, 0, 0, True, None, True)
+            if errno != E2BIG:
+                raise self._failed(errno, "receive")
         if timeout is not None and not (isinstance(timeout, float) and <double>timeout >= 0):
             self._deadline(timeout)
         if except_type is not None:

@@ -1,9 +1,12 @@
 cdef enum:
     LATE = -2
+    BOUNDS_ITSELF = 1
+    CAN_BE_GUARDED = 2
 
 cdef long timed(
-    long (*call)(void *) noexcept nogil, void *arguments, long long deadline, bint bounds_itself
+    long (*call)(void *, int) noexcept nogil, void *arguments, long long deadline, int kind
 ) except? -3
+cdef long guarded(const long *words) noexcept nogil
 cdef void use_clock_hook(void (*hook)(void *) noexcept) noexcept
 cdef void end_calls_until_told(bint on) noexcept
 cdef void abandon() noexcept

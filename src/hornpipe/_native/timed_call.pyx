@@ -4,7 +4,7 @@ The clock signal is SIGRTMAX: its handler does next to nothing and has no SA_RES
 it interrupts returns EINTR. It is sent to the waiting thread alone; neither SIGALRM nor anybody's
 itimer is touched. Its handler stays in place once it was needed, and the timer for as long as the thread.
 While the main thread waits, SIGSTKFLT tells it in the same way that a handler of Python's is to be run: see
-``clock.h``. Deadlines are as in ``wait``.
+``clock.h``; or it needs not be told, since there is no other thread: see ``guard.h``. Deadlines are as in ``wait``.
 """
 from libc.errno cimport ECHILD, EINTR, errno
 from posix.types cimport pid_t
@@ -19,7 +19,8 @@ cdef extern from *:
 
     /* The calls themselves: each takes its arguments in a structure. */
     struct opening { const char *path; int flags; mode_t mode; };
-    static long do_open(void *arguments) {
+    static long do_open(void *arguments, int guarded) {
+        (void)guarded;
         struct opening *opening = arguments;
         return open(opening->path, opening->flags, opening->mode);
     }
@@ -27,7 +28,8 @@ cdef extern from *:
     /* A FIFO's end for writing, and at once a fresh FIFO in its place: whoever opens the used one in
      * between shares it with its first reader, so in between lies nothing but this. */
     struct renewing { const char *path, *fresh; int flags, renewed; };
-    static long do_renew(void *arguments) {
+    static long do_renew(void *arguments, int guarded) {
+        (void)guarded;
         struct renewing *renewing = arguments;
         struct stat used, now;
         int fd = open(renewing->path, renewing->flags);
@@ -38,12 +40,14 @@ cdef extern from *:
     }
 
     struct locking { int fd, operation; };
-    static long do_flock(void *arguments) {
+    static long do_flock(void *arguments, int guarded) {
+        (void)guarded;
         struct locking *locking = arguments;
         return flock(locking->fd, locking->operation);
     }
 
-    static long do_waitid(void *arguments) {
+    static long do_waitid(void *arguments, int guarded) {
+        (void)guarded;
         siginfo_t facts;
         return waitid(P_PID, (id_t)*(pid_t *)arguments, &facts, WEXITED | WNOWAIT);
     }
@@ -69,10 +73,10 @@ cdef extern from *:
     struct locking:
         int fd
         int operation
-    long do_open(void *) nogil
-    long do_renew(void *) nogil
-    long do_flock(void *) nogil
-    long do_waitid(void *) nogil
+    long do_open(void *, int) nogil
+    long do_renew(void *, int) nogil
+    long do_flock(void *, int) nogil
+    long do_waitid(void *, int) nogil
     int waitid_now(pid_t) nogil
 
 cdef extern from "clock.h":
@@ -90,10 +94,18 @@ cdef extern from "clock.h":
     int clock_begin(clock_use *, int)
     void clock_end(clock_use *)
     int clock_set(clock_use *, long long)
+    int clock_watches(const clock_use *)
     int clock_is_set(const clock_use *)
-    long clock_enter(clock_use *, long (*)(void *) noexcept nogil, void *) nogil
+    long clock_enter(clock_use *, long (*)(void *, int) noexcept nogil, void *) nogil
     void clock_in_child()
     void clock_abandon()
+
+cdef extern from "guard.h":
+    int guard_use(int)
+    int guard_usable()
+    int guard_alone()
+    void guard_open()
+    long guard_enter(const long *) nogil
 
 cdef extern from "<time.h>":
     int timer_delete(timer_t)
@@ -119,21 +131,37 @@ cdef void end_calls_until_told(bint on) noexcept:
 
 
 cdef long timed(
-    long (*call)(void *) noexcept nogil, void *arguments, long long deadline, bint bounds_itself
+    long (*call)(void *, int) noexcept nogil, void *arguments, long long deadline, int kind
 ) except? -3:
     """The call's result, -1 with errno, or LATE. Python's signal handlers run in between.
 
-    ``bounds_itself``: the call has been told the deadline, and needs no timer for it.
+    ``kind``: BOUNDS_ITSELF says that the call has been told the deadline, and needs no timer for it;
+    CAN_BE_GUARDED that it can go through ``guarded``, and does so when it is asked to.
     """
     cdef clock_use use
     cdef long result
-    if clock_begin(&use, bounds_itself) < 0:
+    # The shortest way, measured beside C: in a program without threads there is nothing to make nor to tell.
+    while kind & CAN_BE_GUARDED and (deadline < 0 or kind & BOUNDS_ITSELF) and guard_usable() and guard_alone():
+        PyErr_CheckSignals()
+        guard_open()
+        PyErr_CheckSignals()
+        if not guard_alone():
+            break  # a handler has started a thread
+        with nogil:
+            result = call(arguments, True)
+        if result >= 0 or errno != EINTR:
+            return result
+        if deadline >= 0 and monotonic_ns() >= deadline:
+            return LATE
+    if clock_begin(&use, kind) < 0:
         PyErr_SetFromErrno(OSError)
     try:
         while True:
             if clock_set(&use, deadline) < 0:
                 PyErr_SetFromErrno(OSError)
             PyErr_CheckSignals()
+            if clock_watches(&use):
+                PyErr_CheckSignals()
             if not clock_is_set(&use):
                 continue
             with nogil:
@@ -144,6 +172,21 @@ cdef long timed(
                 return LATE
     finally:
         clock_end(&use)
+
+
+cdef long guarded(const long *words) noexcept nogil:
+    """The system call with this number and arguments, unless a signal has come: see ``guard.h``."""
+    return guard_enter(words)
+
+
+def use_guard(bint flag):
+    """Whether calls are guarded where that is possible; gives what was before. For tests of the portable path."""
+    return bool(guard_use(flag))
+
+
+def guards():
+    """Whether they are, in this process as it is now."""
+    return bool(guard_usable() and guard_alone())
 
 
 def prepare():
@@ -172,7 +215,7 @@ def child(int pid, long long deadline):
     cdef long result
     if found != 0:
         return found
-    result = timed(do_waitid, &wanted, deadline, False)
+    result = timed(do_waitid, &wanted, deadline, 0)
     if result == LATE:
         return waitid_now(pid)
     if result < 0:
@@ -187,7 +230,7 @@ def open_path(bytes path not None, int flags, int mode, long long deadline):
     cdef opening arguments
     cdef long result
     arguments.path, arguments.flags, arguments.mode = path, flags, mode
-    result = timed(do_open, &arguments, deadline, False)
+    result = timed(do_open, &arguments, deadline, 0)
     if result == LATE:
         return -1
     if result < 0:
@@ -203,7 +246,7 @@ def open_renewed(bytes path not None, bytes fresh not None, int flags, long long
     cdef renewing arguments
     cdef long result
     arguments.path, arguments.fresh, arguments.flags, arguments.renewed = path, fresh, flags, 0
-    result = timed(do_renew, &arguments, deadline, False) if deadline else do_renew(&arguments)
+    result = timed(do_renew, &arguments, deadline, 0) if deadline else do_renew(&arguments, 0)
     if result == LATE:
         return -1, False
     if result < 0:
@@ -216,7 +259,7 @@ def lock_file(int fd, int operation, long long deadline):
     cdef locking arguments
     cdef long result
     arguments.fd, arguments.operation = fd, operation
-    result = timed(do_flock, &arguments, deadline, False)
+    result = timed(do_flock, &arguments, deadline, 0)
     if result == -1:
         PyErr_SetFromErrno(OSError)
     return result != LATE

@@ -7,7 +7,6 @@ import signal
 from hornpipe import wait as waiting
 from hornpipe._native import signals as _signals
 from hornpipe.deadline import after, check_timeout
-from hornpipe.fd import Descriptor
 from hornpipe.names import signal_name
 from hornpipe.signals.arrival import Signal
 from hornpipe.signals.dispositions import check_main_thread, number_of
@@ -90,23 +89,18 @@ def wait(which: str | int, timeout: float | None = None) -> Signal:
     """
     number = number_of(which)
     check_timeout(timeout)
-    if _signals.blocked(number):
-        # What is there already is taken by one system call; only waiting for it costs more.
-        return _signals.take_blocked(number, Signal) or _wait_blocked(number, after(timeout), timeout)
-    with Watch(number) as watch:
-        return watch.get_until(after(timeout), timeout)
-
-
-def _wait_blocked(number: int, deadline: int, timeout: float | None) -> Signal:
-    # Blocked by the caller, so it stays in the kernel: a signalfd shows when it is there. Taken out
-    # one at a time by opening it for a ring that is ours alone would take the queued ones behind it too.
-    with Descriptor(_signals.signal_descriptor(number)) as descriptor:
-        while True:
-            taken = _signals.take_blocked(number, Signal)
-            if taken is not None:
-                return taken
-            if not waiting.one(descriptor.fileno(), waiting.READ, deadline):
-                raise TimeoutError(f"{signal_name(number)} did not come within {timeout:g} s")
+    # What is there already is taken by one system call; only waiting for it costs more.
+    taken = _signals.take_blocked(number, 0, Signal)
+    if taken is not None:
+        return taken
+    if not _signals.blocked(number):
+        with Watch(number) as watch:
+            return watch.get_until(after(timeout), timeout)
+    # Blocked by the caller, so it stays in the kernel, and those that are queued behind it do.
+    taken = _signals.take_blocked(number, after(timeout), Signal)
+    if taken is None:
+        raise TimeoutError(f"{signal_name(number)} did not come within {timeout:g} s")
+    return taken
 
 
 __all__ = ["block", "pending", "suspend", "wait"]
