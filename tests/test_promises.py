@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import re
 import subprocess
 import sys
@@ -23,10 +24,16 @@ def linked() -> list[tuple[str, str, str]]:
     return [(page.name, found["file"], found["test"]) for page in PAGES for found in LINK.finditer(page.read_text())]
 
 
+@functools.cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
+@functools.cache
 def names_of_tests_in(file: Path) -> set[str]:
     """Every test of a file, as pytest names it."""
     names = set()
-    for node in ast.parse(file.read_text()).body:
+    for node in parsed(file).body:
         if isinstance(node, ast.ClassDef):
             names |= {f"{node.name}::{each.name}" for each in node.body if isinstance(each, ast.FunctionDef)}
         elif isinstance(node, ast.FunctionDef):
@@ -104,7 +111,7 @@ HELD = re.compile(r"^Held by \[`(?P<test>[\w:]+)`\]\(\.\./tests/(?P<file>test_\w
 
 
 def docstrings_of(file: Path, test: str) -> str:
-    node: ast.AST = ast.parse(file.read_text())
+    node: ast.AST = parsed(file)
     said = ""
     for name in test.split("::"):
         node = next(each for each in node.body if getattr(each, "name", "") == name)  # type: ignore[attr-defined]
