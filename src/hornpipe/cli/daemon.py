@@ -149,8 +149,8 @@ def status_command(pidfile: Path) -> None:
     cannot be known.
     """
     try:
-        there = pidfile.exists()
         pid = running(pidfile)
+        there = pidfile.exists()  # later: one that has ended just now in good order has removed it before it let go
     except OSError as error:
         complain(f"hornpipe daemon: {pidfile}: {error.strerror}")
         raise click.exceptions.Exit(_UNKNOWN) from None
