@@ -22,8 +22,8 @@ from hornpipe.testing import stubborn
 from hornpipe.testing.processes import children, look_at
 from hornpipe.testing.stubborn import find_marked, new_mark, wait_gone, wait_until
 
-TIMEOUT = 0.3
-GRACE = 0.2
+TIMEOUT = 0.2
+GRACE = 0.1
 SLACK = 5.0
 """The promise is 50 ms; a machine that runs many tests at once is not the place to measure them."""
 
@@ -145,9 +145,9 @@ every_capturing_verb = pytest.mark.parametrize("verb", CAPTURING.values(), ids=C
 @every_verb
 def test_every_verb_ends_a_child_that_ignores_term(verb: Callable[[Any], object]) -> None:
     """perlipc:S11b, gotcha:T3: no zombie, no polling steps to wait out."""
-    with over_in_time(timeout=0.5) as caught:
-        verb(limited(stubborn.ignores_term("TERM", "INT", "HUP", "PIPE"), timeout=0.5))
-    assert caught.value.timeout == 0.5
+    with over_in_time(timeout=0.3) as caught:
+        verb(limited(stubborn.ignores_term("TERM", "INT", "HUP", "PIPE"), timeout=0.3))
+    assert caught.value.timeout == 0.3
     assert caught.value.survivors == ()
 
 
@@ -206,8 +206,8 @@ def test_a_grandchild_in_another_session_cannot_hold_a_verb(verb: Callable[[Any]
 def test_a_child_that_never_reads_its_input_cannot_hold_a_verb(verb: Callable[[Any], object]) -> None:
     """gotcha:T1: megabytes are left to feed."""
     with over_in_time() as caught:
-        verb(limited(stubborn.never_reads(), timeout=0.5, input="x" * 10_000_000))
-    assert caught.value.timeout == 0.5
+        verb(limited(stubborn.never_reads(), timeout=0.3, input="x" * 10_000_000))
+    assert caught.value.timeout == 0.3
 
 
 def test_a_child_that_never_reads_its_input_cannot_hold_run() -> None:
@@ -233,7 +233,7 @@ def test_a_writer_to_a_child_that_never_reads_times_out() -> None:
 
 
 def test_a_duplex_with_a_child_that_never_reads_times_out() -> None:
-    with over_in_time(), limited(stubborn.never_reads(), timeout=0.5).duplex() as both:
+    with over_in_time(), limited(stubborn.never_reads(), timeout=0.3).duplex() as both:
         both.send("x" * 10_000_000)
 
 
