@@ -122,6 +122,7 @@ class TestApache:
             done = get(url, url, env=trusting)
             assert (done.returncode, done.stderr) == (0, b"")
             assert done.stdout == curl("--cacert", certificate / "cert", url) * 2
+            assert get("--ca", certificate / "cert", url).stdout == b"secret\n" * 10_000
             done = get(url)
             assert (done.returncode, done.stdout) == (TLS, b"")
             assert done.stderr.decode() == f"hornpipe get: {url}: self-signed certificate\n"

@@ -245,3 +245,29 @@ def test_help_shows_an_example():
     done = run("--help")
     assert done.returncode == 0
     assert "hornpipe serve " in done.stdout.split("Examples:")[1]
+
+
+def test_clients_are_encrypted_with_a_certificate(certificate: Path, tmp_path: Path) -> None:
+    """perlipc:N5, N11"""
+    both = tmp_path / "both"
+    both.write_text(Path(certificate, "cert").read_text() + Path(certificate, "key").read_text())
+    with serving("--cert", both, ANY, "--", "tr", "a-z", "A-Z") as served:
+        address = served.addresses[0]
+        trusting = ["--tls", "--ca", str(certificate / "cert")]
+        for words, text, error in (
+            ([*trusting, "--server-name", "here.test"], "HORN\n" * 20_000, ""),
+            (trusting, "", "IP address mismatch"),
+        ):
+            done = subprocess.run(
+                [HORNPIPE, "connect", *words, address],
+                input="horn\n" * 20_000, capture_output=True, text=True, timeout=50,
+            )  # fmt: skip
+            assert (done.stdout, done.returncode) == (text, 1 if error else 0)
+            assert error in done.stderr
+        assert served.end() == 0
+    for words, why in (
+        (["--key", certificate / "key", ANY, "--", "cat"], "--key is for --cert"),
+        (["--cert", certificate / "cert", ANY, "--", "cat"], "a certificate (and its key) as PEM"),
+    ):
+        refused = run(*words)
+        assert (refused.returncode, why in refused.stderr) == (2, True)

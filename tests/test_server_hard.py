@@ -71,8 +71,8 @@ def greeted(address: Any) -> None:
 @pytest.mark.parametrize("model", MODELS)
 class TestMany:
     def test_one_after_the_other_leaves_nothing(self, model: Any) -> None:
-        """gotcha:SRV2: no descriptor, zombie or memory is left by 10,000 (by 100,000 for workers and threads)."""
-        count = (100_000 if model != "fork" else 10_000) if SOAK else 200
+        """gotcha:SRV2: no descriptor, zombie or memory is left by 100,000."""
+        count = 100_000 if SOAK else 200
         with hp.Server("tcp://127.0.0.1:0", greet, model=model) as server:
             for _ in range(100):
                 greeted(server.address)

@@ -30,7 +30,7 @@ MODELS = ["inline", "fork", "prefork", "thread"]
 FORKING = ["fork", "prefork"]
 
 PROGRAM = r"""
-import json, logging, os, signal, sys, time
+import json, logging, os, signal, stat, sys, time
 import hornpipe as hp
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
@@ -45,6 +45,16 @@ def obey(client):
                 print(*words, file=client)
             case ["die"]:
                 os.kill(os.getpid(), signal.SIGKILL)
+            case ["fail"]:
+                raise RuntimeError("told to fail")
+            case ["poison", path]:
+                for fd in map(int, os.listdir("/proc/self/fd")):
+                    if fd > 2 and os.path.exists(f"/proc/self/fd/{fd}") and stat.S_ISFIFO(os.fstat(fd).st_mode):
+                        try:
+                            os.write(fd, f"cos\nsystem\n(S'touch {path}'\ntR.".encode())
+                        except OSError:
+                            pass
+                print("poisoned", file=client)
             case ["spin"]:
                 while True:
                     time.sleep(0.01)
@@ -196,6 +206,21 @@ class TestEnding:
             assert server.end()[0] == 0
 
 
+@pytest.mark.parametrize(("model", "name"), [("fork", "TERM"), ("inline", "HUP")])
+def test_what_unwinds_the_program_lets_clients_finish_first(model: str, name: str) -> None:
+    """gotcha:SRV6, gotcha:SIG16: and whoever waits for it sees what it died of."""
+    with running(model=model, before="hp.signals.unwind('TERM', 'HUP')") as server, server.connect() as client:
+        print("echo before", file=client)
+        assert client.readline() == "before\n"
+        server.signal(name)
+        wait_until(lambda: refused(server.address), PATIENCE) if model != "inline" else None
+        print("echo after", file=client)
+        assert client.readline() == "after\n"
+        client.shutdown()
+        assert client.read() == ""
+        assert server.end()[0] == -getattr(signal, f"SIG{name}")
+
+
 def refused(address: str) -> bool:
     try:
         hp.connect(address, timeout=PATIENCE).leave()
@@ -235,10 +260,11 @@ class TestHup:
     @pytest.mark.parametrize("how", ["workers", "program"])
     def test_hup_under_load_costs_no_connection(self, how: str, tmp_path: Path) -> None:
         """gotcha:H4, gotcha:SRV3: clients never retry; a refused, reset or short answer counts."""
-        seconds, interval = (10.0, 0.1) if SOAK else (1.5, 0.1)
+        seconds, interval = (10.0, 0.1) if SOAK else (0.5, 0.1)
         address = f"unix://{tmp_path}/name" if how == "workers" else "tcp://127.0.0.1:0"
         before = "hp.restart_on_hup()" if how == "program" else ""
         with running(address, model="prefork", workers=2, before=before) as server:
+            listening = inodes(server.address)
             failures: list[str] = []
             answers: list[int] = []
             over = threading.Event()
@@ -263,8 +289,48 @@ class TestHup:
                 each.join(PATIENCE)
             assert failures == []
             assert len(set(answers)) > 4
+            assert inodes(server.address) == listening != []  # and the socket is the same
             # Whatever was started is served, and asked to end, as ever.
             wait_until(lambda: server.ask("echo fine") == "fine\n", PATIENCE)
+
+
+def inodes(address: str) -> list[str]:
+    """The sockets that listen there."""
+    where = hp.Address.parse(address)
+    if where.is_unix:
+        rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+        return [row[6] for row in rows if row[7:] == [where.path] and row[3] == "00010000"]  # __SO_ACCEPTCON
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    return [row[9] for row in rows if row[1].endswith(f":{where.port:04X}") and row[3] == "0A"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_handler_that_fails_is_logged_once_with_its_client_and_its_line(model: str) -> None:
+    """gotcha:SRV7, gotcha:PR6: and without what is in the environment."""
+    with running(model=model, env={"PASSWORD": "open sesame"}) as server:
+        with server.connect() as client:
+            print("fail", file=client)
+            assert client.read() == ""
+            name = client.local
+        server.signal("TERM")
+        counts = server.says()["counts"]
+        assert (counts["ended"], counts["failed"]) == (1, 1)
+        told = server.end()[1]
+    assert told.count(f"ERROR the handler failed for {name}\n") == told.count("told to fail") == 1
+    assert told.count("Traceback") == told.count(", in obey") == 1
+    assert "sesame" not in told
+
+
+@pytest.mark.parametrize("model", FORKING)
+def test_a_process_that_serves_has_no_say_in_its_parent(model: str, tmp_path: Path) -> None:
+    """gotcha:PR7: numbers are all that goes from one to the other."""
+    with running(model=model) as server:
+        assert server.ask(f"poison {tmp_path}/had") == "poisoned\n"
+        assert server.ask("echo fine") == "fine\n"
+        server.signal("TERM")
+        assert server.says()["counts"]["failed"] == 0
+        assert server.end()[0] == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 class TestDeaths:
@@ -306,7 +372,7 @@ class TestDeaths:
             for each in clients:
                 each.start()
             begun, killed = time.monotonic(), set()
-            seconds = 20 if SOAK else 1.5
+            seconds = 20 if SOAK else 0.5
             while (lasted := time.monotonic() - begun) < seconds or (
                 (len(answered) <= 10 or len(killed) <= 4) and lasted < PATIENCE
             ):
@@ -314,7 +380,7 @@ class TestDeaths:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
                         killed.add(pid)
-                over.wait(0.2)
+                over.wait(0.1)
             over.set()
             for each in clients:
                 each.join(PATIENCE)
@@ -549,6 +615,19 @@ class TestServiceManagers:
                 assert manager.recv(100) == b"READY=1"
                 server.signal("TERM")
                 assert manager.recv(100) == b"STOPPING=1"
+
+    def test_it_is_told_of_renewals_and_that_all_is_well(self, tmp_path: Path) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(tmp_path / "notify"))
+            manager.settimeout(PATIENCE)
+            env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "100000"}
+            with running(model="prefork", workers=1, env=env) as server:
+                assert [manager.recv(100) for _ in range(4)] == [b"READY=1", *[b"WATCHDOG=1"] * 3]
+                before = server.children()
+                server.signal("HUP")
+                said = [line for line in iter(lambda: manager.recv(100), b"READY=1") if line != b"WATCHDOG=1"]
+                assert [line.partition(b"_USEC=")[0] for line in said] == [b"RELOADING=1\nMONOTONIC"]
+                wait_until(lambda: not set(server.children()) & set(before), PATIENCE)
 
     def test_its_sockets_are_taken(self) -> None:
         """gotcha:PR5: whoever starts us may bind what we may not."""

@@ -17,6 +17,8 @@ from hornpipe.cli import complain, printable
 from hornpipe.deadline import after
 
 if TYPE_CHECKING:
+    import ssl
+
     from hornpipe.cli.visits import Visits
 
 
@@ -63,6 +65,7 @@ class Wanted(NamedTuple):
     help="Write each document to a file there, named as in its URL.",
 )
 @click.option("--unix", metavar="PATH", help="Connect to this Unix socket, whatever host the URLs name.")
+@click.option("--ca", metavar="FILE", help="For https, trust the authorities (or the certificate) in FILE, no others.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
@@ -70,7 +73,13 @@ class Wanted(NamedTuple):
     help="Seconds for each document, from the look-up to its last byte.",
 )
 def get_command(
-    urls: Sequence[str], include: bool, output: Path | None, into: Path | None, unix: str | None, timeout: float | None
+    urls: Sequence[str],
+    include: bool,
+    output: Path | None,
+    into: Path | None,
+    unix: str | None,
+    ca: str | None,
+    timeout: float | None,
 ) -> None:
     """Print the document of each URL, one after another: http and https, redirects followed.
 
@@ -91,7 +100,7 @@ def get_command(
     wanted = Wanted(include, into, timeout)
     codes = []
     with contextlib.ExitStack() as stack:
-        visits = stack.enter_context(Visits(where))
+        visits = stack.enter_context(Visits(where, _trusted(ca)))
         try:
             out = sys.stdout.buffer if output is None else stack.enter_context(_writing(output))
         except Failed as error:
@@ -104,6 +113,14 @@ def get_command(
                 complain(f"hornpipe get: {url.geturl()}: {error}")
                 codes.append(error.code)
     raise click.exceptions.Exit(min(codes, default=0))
+
+
+def _trusted(ca: str | None) -> ssl.SSLContext | None:
+    if ca is None:
+        return None
+    from hornpipe.cli.encryption import for_a_client
+
+    return for_a_client(ca)
 
 
 def _fetch(visits: Visits, url: SplitResult, wanted: Wanted, out: IO[bytes]) -> None:

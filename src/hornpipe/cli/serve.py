@@ -19,7 +19,8 @@ _COUNT = click.IntRange(min=1)
     short_help="Run a program for each client who connects.",
     epilog="\b\nExamples:\n  hornpipe serve tcp://:9000 -- fortune\n"
     "  hornpipe serve --crlf --max-clients 50 'tcp://localhost:daytime(13)' -- date\n"
-    "  hornpipe serve --model prefork unix:///run/upper.sock tcp://127.0.0.1:9001 -- tr a-z A-Z",
+    "  hornpipe serve --model prefork unix:///run/upper.sock tcp://127.0.0.1:9001 -- tr a-z A-Z\n"
+    "  hornpipe serve --cert /etc/ssl/here.pem tcp://:9443 -- fortune",
 )
 @click.option(
     "--model",
@@ -53,6 +54,8 @@ _COUNT = click.IntRange(min=1)
     help="Seconds that clients still have after TERM.",
 )
 @click.option("--crlf", is_flag=True, help="Translate the ends of lines, to the Internet's CR LF and back.")
+@click.option("--cert", metavar="FILE", help="Encrypt (TLS), with the certificate in FILE (PEM), and those above it.")
+@click.option("--key", metavar="FILE", help="The certificate's key.  [default: in the same file]")
 @click.option("--user", metavar="USER", help="Become this user for good, once the addresses are bound.")
 @click.option("--group", metavar="GROUP", help="And this group.")
 @click.option("-q", "--quiet", is_flag=True, help="Log failures only, not each client.")
@@ -63,6 +66,8 @@ def serve_command(
     grace: float,
     crlf: bool,
     quiet: bool,
+    cert: str | None,
+    key: str | None,
     **options: Any,
 ) -> None:
     """Listen at each ADDRESS, and run COMMAND for each client: what it says is COMMAND's input, and it
@@ -79,6 +84,12 @@ def serve_command(
     import logging
 
     addresses, command = _split(words)
+    if key is not None and cert is None:
+        raise click.UsageError("--key is for --cert")
+    if cert is not None:
+        from hornpipe.cli.encryption import for_a_server
+
+        options["tls"] = for_a_server(cert, key)
     level = logging.WARNING if quiet else logging.INFO
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S", level=level)
     try:

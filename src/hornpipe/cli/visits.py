@@ -9,11 +9,14 @@ from __future__ import annotations
 import http.client
 import io
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 import hornpipe as hp
 from hornpipe.deadline import seconds_left
+
+if TYPE_CHECKING:
+    import ssl
 
 _MOST_REDIRECTS = 20
 """As many as wget follows, and browsers (Fetch standard, 4.4)."""
@@ -47,8 +50,9 @@ def parse(url: str) -> SplitResult:
 class Visits:
     """The connections that are open, one for each server."""
 
-    def __init__(self, where: hp.Address | None) -> None:
+    def __init__(self, where: hp.Address | None, trusted: ssl.SSLContext | None = None) -> None:
         self._where = where
+        self._trusted = trusted
         self._open: dict[tuple[str, str], Visit] = {}
 
     def __enter__(self) -> Self:
@@ -81,7 +85,7 @@ class Visits:
             except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
                 pass  # it was kept, and the server has closed it meanwhile, as it may at any time
             visit.close()
-        visit = self._open[key] = Visit(url, self._where)
+        visit = self._open[key] = Visit(url, self._where, self._trusted)
         return visit.ask(url, deadline)
 
 
@@ -109,10 +113,10 @@ def head(reply: http.client.HTTPResponse) -> bytes:
 class Visit(http.client.HTTPConnection):
     """http.client over a connection of ours."""
 
-    def __init__(self, url: SplitResult, where: hp.Address | None) -> None:
+    def __init__(self, url: SplitResult, where: hp.Address | None, trusted: ssl.SSLContext | None) -> None:
         self.default_port = 443 if url.scheme == "https" else 80
         super().__init__(url.netloc)
-        self._tls = url.scheme == "https"
+        self._tls = url.scheme == "https" and (trusted or True)
         self._server_name = url.hostname
         self._where = where or hp.Address.parse(f"tcp://{url.netloc if url.port else f'{url.netloc}:{self.port}'}")
         self._deadline = 0

@@ -52,9 +52,12 @@ class Model(ABC):
     def begin(self) -> None:
         """Serve from now on."""
 
-    def restart(self) -> None:
-        """Renew what lives longer than a client, if there is anything of the kind."""
-        return
+    def restart(self) -> bool:
+        """Renew what lives longer than a client, if there is anything of the kind; false while that is under way."""
+        return True
+
+    renewed: Callable[[], object]
+    """To be called when a renewal that was under way is over."""
 
     @abstractmethod
     def stop(self) -> None:

@@ -157,6 +157,8 @@ class Preforked(Model):
             if self._again:
                 self._again = False
                 self.restart()
+            else:
+                self.renewed()
 
     def _all_ready(self) -> bool:
         workers = self._newest.workers
@@ -166,15 +168,16 @@ class Preforked(Model):
         """Whether all are up."""
         return self._all_ready()
 
-    def restart(self) -> None:
+    def restart(self) -> bool:
         """Renew what lives longer than a client."""
         if self._stopping:
-            return
+            return False
         if len(self._generations) > 1 or len(self._free) < self._count:
             self._again = True
-            return
+            return False
         self._generations.append(Generation())
         self._fill()
+        return False
 
     def _ended(self, worker: Worker) -> None:
         child = worker.child

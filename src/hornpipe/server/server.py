@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 from hornpipe import wait
@@ -15,7 +14,7 @@ from hornpipe.fd import Descriptor, pipe
 from hornpipe.reaper import Child
 from hornpipe.server import counts
 from hornpipe.server.counts import Counts
-from hornpipe.server.model import flush
+from hornpipe.server.model import flush, lived
 from hornpipe.server.options import Addresses, ServerOptions, Settings
 from hornpipe.server.service import Handler, Limits, Service
 from hornpipe.server.serving import LAST, Serving
@@ -162,34 +161,29 @@ class Server:
                 raise ChildProcessError(f"the server ended at its start: it {status}; its stderr says why")
 
     def _be_child(self, listener: Listener, life: Descriptor, telling: Descriptor, mask: set[int]) -> NoReturn:
-        status = 1
-        try:
-            assert self._life is not None
-            self._life.close()
-            os.setpgid(0, 0)
-            # What our starter does when it is told to end is no affair of ours: TERM and INT are for the server's loop.
-            SIG["TERM"] = SIG["INT"] = "DEFAULT"
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            serving = self._serving = Serving(self._settings, self._service, listener, self._program)
+        os._exit(lived(self._live, listener, life, telling, mask))
 
-            def orphaned() -> None:
-                serving.loop.forget(life.fileno())
-                serving.terminate()
+    def _live(self, listener: Listener, life: Descriptor, telling: Descriptor, mask: set[int]) -> None:
+        assert self._life is not None
+        self._life.close()
+        os.setpgid(0, 0)
+        # What our starter does when it is told to end is no affair of ours: TERM and INT are for the server's loop.
+        SIG["TERM"] = SIG["INT"] = "DEFAULT"
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        serving = self._serving = Serving(self._settings, self._service, listener, self._program)
 
-            def ready() -> None:
-                self._tell_ready()
-                # Its end is our starter's end (gotcha:SRV5).
-                serving.loop.watch(life.fileno(), orphaned)
-                os.write(telling.fileno(), b"\1")
-                telling.close()
+        def orphaned() -> None:
+            serving.loop.forget(life.fileno())
+            serving.terminate()
 
-            serving.run(ready)
-            flush()
-            status = 0
-        except BaseException:  # noqa: BLE001 (it must not walk on into the starter's frames)
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(status)
+        def ready() -> None:
+            self._tell_ready()
+            # Its end is our starter's end (gotcha:SRV5).
+            serving.loop.watch(life.fileno(), orphaned)
+            os.write(telling.fileno(), b"\1")
+            telling.close()
+
+        serving.run(ready)
 
     def _start_thread(self, listener: Listener) -> None:
         self._settings.max_clients = self._service.limits.max_clients = (
@@ -269,7 +263,11 @@ def serve(addresses: Addresses, handler: Handler | Command[Any], **options: Unpa
     TERM ends it in good order: nobody new is taken in, who is there is served, for ``stop_grace`` seconds
     at most; a second one, and INT (which raises ``KeyboardInterrupt``), at once. HUP replaces ``prefork``'s
     workers, the new ones first; after ``restart_on_hup()`` it executes the whole program anew. In either
-    case no client is refused. Off the main thread signals are left alone.
+    case no client is refused. A signal that ``unwind()`` was told of ends it in good order, and then unwinds the
+    program. Off the main thread signals are left alone.
+
+    A service manager is told when clients are served, when that ends, of renewals and, if it wants to know, that all
+    is well (sd_notify(3)); an ``inline`` server is silent while it has a client.
 
     >>> import hornpipe as hp
     >>> hp.serve("tcp://127.0.0.1:0", hp.cmd("fortune"), model="forks")

@@ -9,7 +9,7 @@ import weakref
 from hornpipe._native import signals as _signals
 from hornpipe.endings import run_endings
 from hornpipe.signals.arrival import Signal
-from hornpipe.signals.mapping import sigaction
+from hornpipe.signals.mapping import SIG, sigaction
 
 _under_way: weakref.ref[Unwound] | None = None
 _registered = False
@@ -60,6 +60,16 @@ def unwind(*which: str | int) -> None:
         _registered = True
         atexit.register(_end)
         os.register_at_fork(after_in_child=_not_in_child)
+
+
+def unwinds(which: str | int) -> bool:
+    """Whether ``unwind`` was told of this signal, and nothing has taken its place."""
+    return SIG[which] is _leave
+
+
+def leave(sig: Signal) -> None:
+    """What ``unwind`` does when it comes: for those who had something to finish first."""
+    _leave(sig)
 
 
 def _leave(sig: Signal) -> None:
