@@ -442,6 +442,24 @@ def fork_child(child_main, child, set ours):
     ``child_main`` runs with every signal blocked and must leave by ``_exit``; if it returns or
     raises, the child exits with status 70 (EX_SOFTWARE).
     """
+    return fork_one(child_main, child, ours)
+
+
+def fork_children(list wanted, set ours):
+    """``fork_child`` for each ``(child_main, child)``, until one fails.
+
+    Without Python in between: what the parent writes from one to the next is copied, and the old page is left to
+    those that were forked before.
+    """
+    cdef int error
+    for child_main, child in wanted:
+        error = fork_one(child_main, child, ours)
+        if error:
+            return error
+    return 0
+
+
+cdef int fork_one(object child_main, object child, set ours) except -1:
     cdef sigset_t every, before
     cdef int gate[2]
     cdef int error

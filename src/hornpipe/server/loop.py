@@ -108,8 +108,13 @@ class Loop:
         """Call after so many seconds."""
         return self.at(after(seconds), call)
 
+    def leave(self) -> None:
+        """In a forked child, close its copies, and nothing else: what is let go of is written to, and so copied."""
+        for fd in (self._epoll.fileno(), *(end.fileno() for end in (self._ready, self._woken, self._waker))):
+            os.close(fd)
+
     def close(self) -> None:
-        """Let go of the descriptors; in a forked child, of its copies."""
+        """Let go of the descriptors."""
         self._calls.clear()
         self._timers.clear()
         self._epoll.close()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask  # those of signal make enums, in each worker
 from collections.abc import Callable
+from functools import partial
 from typing import NoReturn
 
 from hornpipe import spawn, wait
@@ -100,7 +102,7 @@ class Preforked(Model):
 
     def begin(self) -> None:
         """Serve from now on."""
-        self._mask = {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
+        self._mask = pthread_sigmask(SIG_BLOCK, ())
         self.loop.watch(self._told.fileno(), self._hear)
         self.prepare_to_fork()
         self._generations.append(Generation())
@@ -120,20 +122,24 @@ class Preforked(Model):
     def _fill(self) -> None:
         """As many workers of the newest generation as there should be."""
         self._waiting = False
-        while not self._stopping and len(self._newest.workers) < self._count and self._free:
-            try:
-                self._start()
-            except SpawnError as error:
-                self._slow_down(str(error))
-                return
-
-    def _start(self) -> None:
-        worker = Worker(self._newest, self._free[-1])
-        for field in range(_FIELDS):
-            self._slots[worker.slot * _FIELDS + field] = 0
+        missing = min(self._count - len(self._newest.workers), len(self._free))
+        if self._stopping or missing < 1:
+            return
+        made = [Worker(self._newest, slot) for slot in self._free[-missing:]]
+        for worker in made:
+            for field in range(_FIELDS):
+                self._slots[worker.slot * _FIELDS + field] = 0
         flush()
-        spawn.fork_child(self._recipe, lambda: self._work(worker), after(0), worker.child)
-        self._free.pop()
+        try:
+            spawn.fork_children(self._recipe, [(partial(self._work, worker), worker.child) for worker in made])
+        except SpawnError as error:
+            self._slow_down(str(error))
+        for worker in made:
+            if worker.child.pid:
+                self._started(worker)
+
+    def _started(self, worker: Worker) -> None:
+        self._free.remove(worker.slot)
         self._workers[worker.child.pid] = worker
         worker.generation.workers.add(worker)
         if worker.child.pidfd >= 0:
@@ -284,7 +290,7 @@ class Preforked(Model):
         self._told.close()
         os.setpgid(0, 0)
         self._leave()
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        pthread_sigmask(SIG_SETMASK, self._mask)
         os.write(self._telling.fileno(), worker.slot.to_bytes(2, "little"))
         self._serve(worker.slot * _FIELDS, worker.generation.finishing)
 

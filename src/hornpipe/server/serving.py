@@ -61,7 +61,7 @@ class Serving:
                 from hornpipe.server.preforked import Preforked
 
                 settings = self._settings
-                return Preforked(loop, listener, service, loop.close, settings.workers, settings.max_requests)
+                return Preforked(loop, listener, service, loop.leave, settings.workers, settings.max_requests)
             case "inline" if in_main_thread():
                 from hornpipe.server.inline import Inline
 

@@ -170,6 +170,15 @@ def fork_child(recipe: Recipe, child_main: Callable[[], None], deadline: int, ch
     reaper.catch_up()
 
 
+def fork_children(recipe: Recipe, wanted: list[tuple[Callable[[], None], Child]]) -> None:
+    """fork(2) for each, one right after the other; ``SpawnError`` when there was not room for all: some have no pid."""
+    warn_of_threads(recipe)
+    error = _spawn.fork_children(wanted, reaper.ours)
+    reaper.catch_up()
+    if error:
+        raise failure(recipe, error, FORK, 0, [])
+
+
 def warn_of_threads(recipe: Recipe) -> None:
     """A lock that another thread holds at the fork stays locked in the child for ever (gotcha:R5)."""
     import sys
