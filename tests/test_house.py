@@ -269,6 +269,11 @@ ALLOWED: dict[tuple[str, str, str], str] = {
     ("hornpipe.resolve", "_name_of", "_socket.getnameinfo"): "the same",
     ("hornpipe.sockets.listening", "Listener.fileno", "select.epoll"): "only its descriptor is used, by others",
     ("hornpipe.server.loop", "Loop.__init__", "select.epoll"): "wait waits for it; it is only asked what is there",
+    (
+        "hornpipe.cli.encryption",
+        "plainly",
+        "thread.join",
+    ): "its sockets have just been cut: it meets the end",
     ("hornpipe.reaper", "_stop_before_fork", "thread.join"): "bounded; the thread has just been told to end",
     (
         "hornpipe.expect.transport",

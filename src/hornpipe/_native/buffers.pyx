@@ -654,12 +654,16 @@ cdef class SocketBuffer(ReadBuffer):
         self.said = taken
         return answer
 
-    def at_rest(self):
-        """Whether closing destroys nothing: all is sent, and nothing unread has come (recv(2), MSG_PEEK)."""
+    def leave_at_rest(self):
+        """Whether closing destroys nothing, since all is sent, and nothing unread has come (recv(2), MSG_PEEK); if so,
+        nothing is read or written here any more."""
         cdef char byte
         if self.source < 0 or PyByteArray_GET_SIZE(self.pending):
             return False
-        return self.taken == 0 or self.ended or recv(self.source, &byte, 1, MSG_DONTWAIT | MSG_PEEK) <= 0
+        if self.taken and not self.ended and recv(self.source, &byte, 1, MSG_DONTWAIT | MSG_PEEK) > 0:
+            return False
+        self.source = self.sink = -1
+        return True
 
 
 cdef class HandleLines:

@@ -469,8 +469,11 @@ def wake(int fd):
 
 def close(int fd):
     """close(2), after ``wake``."""
-    wake_waiters_of(fd)
-    if close_descriptor(fd) < 0:
+    cdef int result
+    with nogil:
+        wake_waiters_of(fd)
+        result = close_descriptor(fd)
+    if result < 0:
         PyErr_SetFromErrno(OSError)
 
 

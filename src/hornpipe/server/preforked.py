@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask  # those of signal make enums, in each worker
+
+# Those of signal make enums, in each worker.
+from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask  # type: ignore[import-not-found]
 from collections.abc import Callable
 from functools import partial
 from typing import NoReturn

@@ -51,7 +51,8 @@ class Service:
         What the handler raises is logged with the peer, and nobody else's affair; all but
         ``KeyboardInterrupt`` and its like, which are about the whole program.
         """
-        told = self.log.wants(INFO)
+        # Asked in so many words, for the sake of forked children, who copy a page for each function that they call.
+        told = "logging" in sys.modules and self.log.wants(INFO)
         begun = now() if told else 0
         if told:
             self.tell_begin(connection)

@@ -104,7 +104,7 @@ class SocketHandle(Handle[Str]):
         made = object.__new__(cls)
         made._peer_name = name
         made._socket = made._source = made._sink = socket
-        made._buffer = cls._settings.fresh(socket.fileno() if cls._plain else -1)
+        made._buffer = cls._settings.fresh(socket._fd if cls._plain else -1)
         if not cls._plain:
             made._begin()
         return made
@@ -395,10 +395,16 @@ class SocketHandle(Handle[Str]):
         Closing with unread input resets the connection, and takes our last words with it
         (gotcha:SO12). So when the peer still sends it is heard out, for two seconds at most.
         """
-        if self._source is None or self._socket.closed:
+        socket = self._socket
+        if self._source is None or socket._fd < 0:
             return
-        if self._buffer.at_rest():
-            self._close_ends()
+        # Nearly always all there is to do, and what most clients end with: without the calls that say the same.
+        if self._buffer.leave_at_rest():
+            if socket._calls is None:
+                fd, socket._fd = socket._fd, -1
+                wait.close(fd)
+            else:
+                self._close_ends()
             return
         try:
             if self._pending:
