@@ -19,12 +19,12 @@ NATIVE = Path("src/hornpipe/_native")
 
 # C that a module needs besides its own .pyx.
 EXTRA_SOURCES = {
-    "spawn": ["child.c"],
+    "spawn": ["child.c", "launch.c"],
     "signals": ["rings.c"],
     "sysv": ["debts.c"],
     "timed_call": ["clock.c", "guard.c"],
 }
-SUPERVISOR_SOURCES = ["supervisor.c", "arguments.c", "cgroup.c", "family.c", "child.c"]
+SUPERVISOR_SOURCES = ["supervisor.c", "arguments.c", "cgroup.c", "family.c", "child.c", "launch.c"]
 
 STRICT = os.environ.get("HORNPIPE_WERROR") == "1"
 # -g0: Python's own flags ask for debug information, which is nine tenths of the file; symbols stay.

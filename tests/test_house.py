@@ -516,7 +516,7 @@ NATIVE_MAY_BLOCK = {
 }
 # (file, function, call) -> reason
 NATIVE_ALLOWED = {
-    ("child.c", "child_launch", "waitpid"): "takes the status of a child that has reported its failure and is leaving",
+    ("launch.c", "child_launch", "waitpid"): "takes the status of a child that has reported its failure and is leaving",
     ("signals.pyx", "take_pending", "sigtimedwait"): "called by timed_call, or its time is zero",
     ("sysv.pyx", "do_operations", "semtimedop"): "called by timed_call alone",
     ("sysv.pyx", "do_send", "msgsnd"): "the same",

@@ -7,6 +7,7 @@ forks by hand runs in an interpreter of its own.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
@@ -289,6 +290,11 @@ class TestACallableInAForkedChild:
         assert seen == []
 
 
+def sigign_of_a_child() -> int:
+    """The signals that a program started here ignores, as bits."""
+    return int(hp.cmd("grep", "SigIgn", "/proc/self/status").read().split()[1], 16)
+
+
 class TestAProgram:
     """gotcha:SIG5, SIG13"""
 
@@ -298,6 +304,23 @@ class TestAProgram:
             status = hp.cmd("cat", "/proc/self/status").read()
         fields = dict(line.split(":\t", 1) for line in status.splitlines())
         assert [int(fields[name], 16) for name in ("SigBlk", "SigIgn", "SigCgt")] == [0, 0, 0]
+
+    @pytest.mark.parametrize("name", ["RTMIN+3", "RTMAX-1", "PROF", "IO"])
+    def test_does_not_inherit_what_python_ignores(self, name: str):
+        """gotcha:SIG5: whichever signal it is."""
+        with hp.SIG.local({name: "IGNORE"}):
+            assert sigign_of_a_child() == 0
+
+    def test_does_not_inherit_what_a_c_library_ignores_behind_pythons_back(self):
+        """gotcha:SIG5: in Python's table of handlers nothing is to be seen of it."""
+        libc = ctypes.CDLL(None)
+        libc.signal.restype, libc.signal.argtypes = ctypes.c_void_p, [ctypes.c_int, ctypes.c_void_p]
+        before = libc.signal(signal.SIGTSTP, 1)
+        try:
+            assert signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL
+            assert sigign_of_a_child() == 0
+        finally:
+            libc.signal(signal.SIGTSTP, before)
 
     def test_that_perl_starts_with_a_signal_ignored_keeps_it_ignored(self):
         """gotcha:SIG16, perlipc:S3: so does Perl's own exec, and nohup; only a handler of the user's changes it."""

@@ -16,6 +16,7 @@ from _socket import AF_UNIX, SOCK_SEQPACKET, socketpair
 from typing import Any
 
 from hornpipe import image, wait
+from hornpipe._native import process as _process
 from hornpipe._native import spawn as _spawn
 from hornpipe.deadline import NEVER
 from hornpipe.fd import Descriptor, above_stdio, nonblocking
@@ -266,7 +267,7 @@ def _start_callable(
 
     def become_supervisor() -> None:
         try:
-            _spawn.become_subreaper()
+            _process.become_subreaper()
             # Ignored, it has the kernel reap the callable before there is a supervisor to look (gotcha:SIG6).
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             kept = (0, 1, 2, *recipe.pass_fds)

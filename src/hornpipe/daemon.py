@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Self
 
 from hornpipe import image, reaper, reexec, succession, supervision, wait
-from hornpipe._native import spawn as _spawn
+from hornpipe._native import process as _process
 from hornpipe._native import wait as _wait
 from hornpipe.deadline import NEVER, check_timeout
 from hornpipe.fd import Descriptor, above_stdio, flush_printed, pipe
@@ -189,7 +189,7 @@ def daemonize(
         each.detach() if each.fileno() in stays else each.close()
     _wait.abandon()  # its pipe is among what is closed; the next wait makes another
     succession.give_up_files(kept)
-    _spawn.close_all_but(stays)
+    _process.close_all_but(stays)
     if held is not None:
         held.write()
         _remove_at_exit(held)
@@ -259,7 +259,7 @@ def _leave_session(telling: Descriptor) -> None:
         ended = pidfd_of(daemon)
         # Nothing of the caller's may be held open here, least of all the lock of a daemon that has died.
         _wait.abandon()
-        _spawn.close_all_but({telling.fileno()} | ({ended} if ended is not None else set()))
+        _process.close_all_but({telling.fileno()} | ({ended} if ended is not None else set()))
         for number in (0, 1, 2):
             with contextlib.suppress(OSError):
                 os.close(number)

@@ -15,6 +15,7 @@ from sys import is_finalizing
 from typing import Any
 
 from hornpipe import wait
+from hornpipe._native import process as _process
 from hornpipe._native import spawn as _spawn
 from hornpipe.deadline import NEVER, after
 from hornpipe.endings import endings
@@ -22,6 +23,7 @@ from hornpipe.fd import Descriptor, nonblocking, pipe
 from hornpipe.status import ExitStatus
 
 _NOT_OURS = -2
+_SUCCESS = ExitStatus(0)
 
 ours: set[Child] = set()
 """All that are being started, run, or are dead and not reaped."""
@@ -51,10 +53,10 @@ class Child:
         if self.status is None:
             with self._lock:
                 if not self._raw:
-                    _spawn.reap(self.pid, self.pidfd, self._raw)
+                    _process.reap(self.pid, self.pidfd, self._raw)
                 if self._raw:
                     raw = self._raw[0]
-                    self._settle(self._recover() if raw == _NOT_OURS else ExitStatus(raw))
+                    self._settle(_SUCCESS if raw == 0 else self._recover() if raw == _NOT_OURS else ExitStatus(raw))
         return self.status
 
     def _settle(self, status: ExitStatus) -> None:
@@ -66,9 +68,9 @@ class Child:
         # CHLD is ignored, or somebody's waitpid(-1) was quicker. The kernel may still know: from
         # Linux 6.15 a pidfd keeps the status, from the moment it reports POLLHUP (reaped).
         if self.pidfd >= 0:
-            raw = _spawn.lost_status(self.pidfd)
+            raw = _process.lost_status(self.pidfd)
             if raw < 0 and wait.one(self.pidfd, 0, after(0.05)):
-                raw = _spawn.lost_status(self.pidfd)
+                raw = _process.lost_status(self.pidfd)
             if raw >= 0:
                 return ExitStatus(raw)
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
@@ -125,7 +127,7 @@ class Child:
         if self.pidfd < 0:
             return False
         try:
-            _spawn.send_signal(self.pidfd, number)
+            _process.send_signal(self.pidfd, number)
         except ProcessLookupError:
             raise
         except OSError:

@@ -3,17 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <sys/prctl.h>
@@ -22,43 +18,61 @@
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
 #endif
-#ifndef CLONE_PIDFD
-#define CLONE_PIDFD 0x1000
-#endif
 
-static int failed(struct child_failure *failure, int stage, int which) {
+int child_failed(struct child_failure *failure, int stage, int which) {
     failure->error = errno;
     failure->stage = stage;
     failure->which = which;
     return -1;
 }
 
-void child_reset_signals(uint64_t stay_ignored) {
-    /* exec resets handlers but keeps SIG_IGN, and until the exec a handler of the parent must
-     * not run here, in what may be the parent's memory: so everything goes to the default.
-     * Asking first is cheaper than setting: most signals have never been touched. */
+/* exec resets handlers but keeps SIG_IGN, and until the exec a handler of the parent must not run here, in what may be
+ * the parent's memory: so everything goes to the default. */
 #if defined(__x86_64__) || defined(__aarch64__)
-    /* Raw calls: glibc refuses 32 and 33, its own, which a parent that used raw calls may have left
-     * ignored. The kernel's structure begins with the handler, SIG_DFL is 0 in all of it, and SIG_IGN 1. */
+/* Raw calls: glibc refuses 32 and 33, its own, which a parent that used raw calls may have left ignored. The kernel's
+ * structure begins with the handler, SIG_DFL is 0 in all of it, and SIG_IGN 1. */
+static unsigned long disposition(int number) {
     unsigned long action[4];
-    for (int number = 1; number < NSIG; number++)
-        if (syscall(SYS_rt_sigaction, number, NULL, action, 8UL) == 0 && action[0] != 0 &&
-            !(action[0] == 1 && stay_ignored >> (number - 1) & 1)) {
-            memset(action, 0, sizeof action);
-            syscall(SYS_rt_sigaction, number, action, NULL, 8UL);
-        }
+    return syscall(SYS_rt_sigaction, number, NULL, action, 8UL) == 0 ? action[0] : 0;
+}
+
+static void make_default(int number) {
+    unsigned long action[4] = {0};
+    syscall(SYS_rt_sigaction, number, action, NULL, 8UL);
+}
 #else
+static unsigned long disposition(int number) {
     struct sigaction action;
-    for (int number = 1; number < NSIG; number++)
-        if (sigaction(number, NULL, &action) == 0 &&
-            (action.sa_handler != SIG_DFL || (action.sa_flags & SA_SIGINFO)) &&
-            !(action.sa_handler == SIG_IGN && stay_ignored >> (number - 1) & 1)) {
-            action.sa_handler = SIG_DFL;
-            action.sa_flags = 0;
-            sigemptyset(&action.sa_mask);
-            sigaction(number, &action, NULL);
-        }
+    if (sigaction(number, NULL, &action) < 0)
+        return 0;
+    return action.sa_handler == SIG_IGN ? 1 : action.sa_handler != SIG_DFL || (action.sa_flags & SA_SIGINFO) ? 2 : 0;
+}
+
+static void make_default(int number) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = SIG_DFL;
+    sigemptyset(&action.sa_mask);
+    sigaction(number, &action, NULL);
+}
 #endif
+
+void child_reset_signals(uint64_t numbers, uint64_t stay_ignored) {
+    /* Asking first is cheaper than setting: most signals have never been touched. */
+    for (; numbers; numbers &= numbers - 1) {
+        int number = __builtin_ctzll(numbers) + 1;
+        unsigned long found = disposition(number);
+        if (found != 0 && !(found == 1 && stay_ignored >> (number - 1) & 1))
+            make_default(number);
+    }
+}
+
+uint64_t child_ignored_signals(void) {
+    uint64_t found = 0;
+    for (int number = 1; number < NSIG; number++)
+        if (disposition(number) == 1)
+            found |= 1ULL << (number - 1);
+    return found;
 }
 
 #ifdef SYS_getdents64
@@ -127,7 +141,7 @@ static int arrange_descriptors(const struct child_plan *plan, int *keep, struct 
     if (keep && *keep >= 0 && is_target(plan, *keep)) {
         int lifted = lift(plan, *keep);
         if (lifted < 0)
-            return failed(failure, STAGE_DESCRIPTORS, *keep);
+            return child_failed(failure, STAGE_DESCRIPTORS, *keep);
         *keep = lifted;
     }
     int lifted[plan->moves + 1];
@@ -136,18 +150,23 @@ static int arrange_descriptors(const struct child_plan *plan, int *keep, struct 
         if (lifted[i] >= 0 && lifted[i] != plan->targets[i] && is_target(plan, lifted[i])) {
             lifted[i] = lift(plan, plan->sources[i]);
             if (lifted[i] < 0)
-                return failed(failure, STAGE_DESCRIPTORS, plan->sources[i]);
+                return child_failed(failure, STAGE_DESCRIPTORS, plan->sources[i]);
         }
     }
     for (int i = 0; i < plan->moves; i++) {
-        if (lifted[i] < 0)
+        if (lifted[i] == CHILD_NULL) {
+            close(plan->targets[i]);
+            int opened = open("/dev/null", O_RDONLY);
+            if (opened < 0 || (opened != plan->targets[i] && (dup2(opened, plan->targets[i]) < 0 || close(opened) < 0)))
+                return child_failed(failure, STAGE_DESCRIPTORS, plan->targets[i]);
+        } else if (lifted[i] < 0)
             close(plan->targets[i]);
         else if (lifted[i] == plan->targets[i]) {
             /* dup2(n, n) does nothing, so it would leave close-on-exec set. */
             if (fcntl(lifted[i], F_SETFD, 0) < 0)
-                return failed(failure, STAGE_DESCRIPTORS, plan->targets[i]);
+                return child_failed(failure, STAGE_DESCRIPTORS, plan->targets[i]);
         } else if (dup2(lifted[i], plan->targets[i]) < 0)
-            return failed(failure, STAGE_DESCRIPTORS, plan->targets[i]);
+            return child_failed(failure, STAGE_DESCRIPTORS, plan->targets[i]);
     }
     return 0;
 }
@@ -168,63 +187,62 @@ static int change_ids(const struct child_plan *plan, struct child_failure *failu
         same = found && known;
     }
     if (!same && syscall(SYS_setgroups, (size_t)plan->group_count, plan->groups) < 0)
-        return failed(failure, STAGE_GROUPS, plan->group_count);
+        return child_failed(failure, STAGE_GROUPS, plan->group_count);
     if (syscall(SYS_setresgid, plan->gid, plan->gid, plan->gid) < 0)
-        return failed(failure, STAGE_GID, (int)plan->gid);
+        return child_failed(failure, STAGE_GID, (int)plan->gid);
     if (syscall(SYS_setresuid, plan->uid, plan->uid, plan->uid) < 0)
-        return failed(failure, STAGE_UID, (int)plan->uid);
+        return child_failed(failure, STAGE_UID, (int)plan->uid);
 
     uid_t real_uid, effective_uid, saved_uid;
     gid_t real_gid, effective_gid, saved_gid;
     if (getresuid(&real_uid, &effective_uid, &saved_uid) < 0 || getresgid(&real_gid, &effective_gid, &saved_gid) < 0)
-        return failed(failure, STAGE_VERIFY, 0);
+        return child_failed(failure, STAGE_VERIFY, 0);
     errno = EPERM;
     if (real_uid != plan->uid || effective_uid != plan->uid || saved_uid != plan->uid ||
         real_gid != plan->gid || effective_gid != plan->gid || saved_gid != plan->gid)
-        return failed(failure, STAGE_VERIFY, 1);
+        return child_failed(failure, STAGE_VERIFY, 1);
     /* A capability that outlived the change (a "keep caps" bit set by the caller) would be a way
      * back. So the way back is tried, and success is the failure. */
     if (plan->uid != 0 && syscall(SYS_setresuid, (uid_t)-1, (uid_t)0, (uid_t)-1) == 0) {
         errno = EPERM;
-        return failed(failure, STAGE_VERIFY, 2);
+        return child_failed(failure, STAGE_VERIFY, 2);
     }
     return 0;
 }
 
 int child_prepare(const struct child_plan *plan, int *keep, struct child_failure *failure) {
-    child_reset_signals(plan->stay_ignored);
     if (plan->new_session && setsid() < 0)
-        return failed(failure, STAGE_SESSION, 0);
+        return child_failed(failure, STAGE_SESSION, 0);
     if (plan->new_group && !plan->new_session && setpgid(0, plan->group) < 0)
-        return failed(failure, STAGE_SESSION, 1);
+        return child_failed(failure, STAGE_SESSION, 1);
     /* Joined before the descriptors move: cgroup.procs has a number of the parent's. */
     if (plan->cgroup >= 0 && write(plan->cgroup, "0", 1) < 0)
-        return failed(failure, STAGE_CGROUP, plan->cgroup);
+        return child_failed(failure, STAGE_CGROUP, plan->cgroup);
     /* TTOU is blocked here (everything is), so a background group may take the terminal. */
     if (plan->foreground >= 0 && tcsetpgrp(plan->foreground, getpgrp()) < 0)
-        return failed(failure, STAGE_FOREGROUND, plan->foreground);
+        return child_failed(failure, STAGE_FOREGROUND, plan->foreground);
     if (arrange_descriptors(plan, keep, failure) < 0)
         return -1;
     if (plan->terminal >= 0 && ioctl(plan->terminal, TIOCSCTTY, 0) < 0)
-        return failed(failure, STAGE_TERMINAL, plan->terminal);
+        return child_failed(failure, STAGE_TERMINAL, plan->terminal);
     if (plan->umask >= 0)
         umask((mode_t)plan->umask);
     for (int i = 0; i < plan->limit_count; i++) {
         struct rlimit limit = {plan->limits[i].soft, plan->limits[i].hard};
         if (setrlimit(plan->limits[i].resource, &limit) < 0)
-            return failed(failure, STAGE_LIMITS, i);
+            return child_failed(failure, STAGE_LIMITS, i);
     }
     if (plan->change_ids && change_ids(plan, failure) < 0)
         return -1;
     /* As the new user: a directory that user may not enter is refused here, not met later. */
     if (plan->cwd && chdir(plan->cwd) < 0)
-        return failed(failure, STAGE_CWD, 0);
+        return child_failed(failure, STAGE_CWD, 0);
 #ifdef __linux__
     /* After the ids, since changing them clears it. Only single-threaded parents set it: the
      * signal comes when the *thread* that forked ends. Whoever asks for it also has to look whether
      * the parent is still there, for a death before this call is not announced. */
     if (plan->death_signal && prctl(PR_SET_PDEATHSIG, plan->death_signal, 0, 0, 0) < 0)
-        return failed(failure, STAGE_SESSION, 2);
+        return child_failed(failure, STAGE_SESSION, 2);
 #endif
     return 0;
 }
@@ -247,144 +265,5 @@ void child_exec(const struct child_plan *plan, struct child_failure *failure) {
         errno = EACCES;
         which = refused - 1;
     }
-    failed(failure, STAGE_EXEC, which);
-}
-
-/* A vfork holds the calling thread until the exec, which may take for ever: of a program on a server that does not
- * answer, under a virus scanner's eyes, or with somebody else's lease (fcntl(2)) on it. Neither its deadline nor its
- * signals would mean anything to the thread. So the child has a timer that kills it when it is late; timers end with
- * the exec (timer_create(2)). A caller who finds it killed so tries again with a real fork, and waits for that. */
-#define LATE 30000000L /* nanoseconds; handlers have to run within 50 ms, and the fork takes its time too */
-
-static long long now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec * 1000000000LL + time.tv_nsec;
-}
-
-static void die_when_late(void) {
-    struct sigevent event;
-    struct itimerspec when = {{0, 0}, {0, LATE}};
-    timer_t timer;
-    memset(&event, 0, sizeof event);
-    event.sigev_notify = SIGEV_SIGNAL;
-    event.sigev_signo = SIGKILL;
-    if (timer_create(CLOCK_MONOTONIC, &event, &timer) == 0)
-        timer_settime(timer, 0, &when, NULL);
-}
-
-/* Whether it is dying, or dead, and has not exec'ed: then the timer was first, and it has done nothing. From waitid(2)
- * the same could be somebody's KILL a moment after the exec, and we are awake before it is a zombie; so the kernel is
- * asked for the process's flags (proc(5)), which a zombie still has. */
-static int was_late(pid_t pid) {
-    enum { EXITING = 0x4, FORKED_AND_NOT_EXECED = 0x40 }; /* PF_EXITING, PF_FORKNOEXEC of linux/sched.h */
-    char path[40], text[256], *at;
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    ssize_t size = read(fd, text, sizeof text - 1);
-    close(fd);
-    text[size > 0 ? size : 0] = 0;
-    at = strrchr(text, ')'); /* its name may have anything in it */
-    for (int field = 2; at && field < 9; field++)
-        at = strchr(at + 1, ' ');
-    return at && (~strtoul(at, NULL, 10) & (EXITING | FORKED_AND_NOT_EXECED)) == 0;
-}
-
-struct launch {
-    const struct child_plan *plan;
-    struct child_failure *failure; /* in the parent's memory when that is shared */
-    int report;                    /* else the pipe's write end; -1 when shared */
-    pid_t parent;
-};
-
-static int run_child(void *argument) {
-    struct launch *launch = argument;
-    struct child_failure failure = {0, 0, 0};
-    int report = launch->report;
-    if (report < 0)
-        die_when_late();
-    if (child_prepare(launch->plan, &report, &failure) == 0) {
-        if (launch->plan->death_signal && getppid() != launch->parent)
-            _exit(127);
-        child_exec(launch->plan, &failure);
-    }
-    if (report >= 0) {
-        /* Smaller than PIPE_BUF into an empty pipe: whole, and it cannot block. */
-        if (write(report, &failure, sizeof failure) < 0)
-            _exit(126);
-    } else
-        *launch->failure = failure;
-    _exit(127);
-}
-
-static pid_t start_child(struct launch *launch, int share_memory, int want_pidfd, int *pidfd) {
-#if defined(__linux__) && !defined(__hppa__) && !defined(__ia64__)
-    /* On a stack of its own, so that nothing of our frames is disturbed while the memory is
-     * shared; we are suspended until it execs, so a piece of our stack will do. A forked child
-     * gets a copy of it. CLONE_PIDFD closes the race in which somebody else's wait(-1) reaps the
-     * child before pidfd_open; kernels before 5.2 ignore the flag and leave *pidfd alone. */
-    char stack[65536] __attribute__((aligned(16)));
-    int flags = SIGCHLD;
-    if (share_memory)
-        flags |= CLONE_VM | CLONE_VFORK;
-    if (want_pidfd)
-        flags |= CLONE_PIDFD;
-    pid_t pid = clone(run_child, stack + sizeof stack, flags, launch, pidfd);
-    /* A sandbox may refuse the flag (gotcha:R2). What else these say would be said again. */
-    if (pid < 0 && want_pidfd && (errno == EPERM || errno == EINVAL || errno == ENOSYS))
-        pid = clone(run_child, stack + sizeof stack, flags & ~CLONE_PIDFD, launch, pidfd);
-    return pid;
-#else
-    pid_t pid = share_memory ? vfork() : fork();
-    if (pid == 0)
-        run_child(launch);
-    (void)want_pidfd, (void)pidfd;
-    return pid;
-#endif
-}
-
-pid_t child_launch(const struct child_plan *plan, int share_memory, int want_pidfd,
-                   int *pidfd, int *report, struct child_failure *failure) {
-    int pipe_ends[2] = {-1, -1};
-    *pidfd = *report = -1;
-    failure->error = 0;
-    if (!share_memory && pipe2(pipe_ends, O_CLOEXEC) < 0) {
-        failed(failure, STAGE_FORK, 1);
-        return -1;
-    }
-    /* All signals blocked: none of our handlers may run in the child, and one that arrives for
-     * the child before its exec waits for the child's own default. */
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    struct launch launch = {plan, failure, pipe_ends[1], getpid()};
-    long long begin = now();
-    pid_t pid = start_child(&launch, share_memory, want_pidfd, pidfd);
-    int error = errno;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (!share_memory)
-        close(pipe_ends[1]);
-    if (pid < 0) {
-        if (!share_memory)
-            close(pipe_ends[0]);
-        errno = error;
-        failed(failure, STAGE_FORK, 0);
-        return -1;
-    }
-    if (share_memory && !failure->error && now() - begin >= LATE && was_late(pid)) {
-        errno = ETIME;
-        failed(failure, STAGE_EXEC, 0);
-    }
-    if (failure->error) { /* only a shared memory can have filled it */
-        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-            ;
-        if (*pidfd >= 0)
-            close(*pidfd);
-        *pidfd = -1;
-        return -1;
-    }
-    *report = pipe_ends[0];
-    return pid;
+    child_failed(failure, STAGE_EXEC, which);
 }

@@ -39,13 +39,17 @@ struct child_limit {
     rlim_t soft, hard;
 };
 
+enum { CHILD_NULL = -2 };
+
 struct child_plan {
-    /* Descriptors: sources[i] becomes targets[i]; a source of -1 closes the target.
+    /* Descriptors: sources[i] becomes targets[i]; a source of -1 closes the target, and with CHILD_NULL there is nothing
+     * to read from it: the child opens /dev/null itself, which spares us the opening and the closing.
      * Everything else above 2 is closed by exec. */
     const int *sources, *targets;
     int moves;
 
     uint64_t stay_ignored; /* signals that are not made default where they are ignored: bit number - 1 */
+    uint64_t may_be_ignored; /* which are to be asked for, where none has a handler */
     int new_session;     /* setsid(2) */
     int new_group;       /* setpgid(2): into a group of its own, or into this one: */
     pid_t group;         /* 0 its own */
@@ -69,11 +73,18 @@ struct child_plan {
     char *const *envp;
 };
 
-/* Carries out everything but the exec. 0, or -1 with *failure filled. */
+/* Carries out everything but signals and the exec. 0, or -1 with *failure filled. */
 int child_prepare(const struct child_plan *plan, int *keep, struct child_failure *failure);
 
-/* Gives the child default dispositions, but for what is ignored and stays so; the mask is emptied by child_exec. */
-void child_reset_signals(uint64_t stay_ignored);
+/* Gives the child default dispositions for these (bit number - 1), but for what is ignored and stays so; the mask is
+ * emptied by child_exec. */
+void child_reset_signals(uint64_t numbers, uint64_t stay_ignored);
+
+/* Those that this process ignores now. */
+uint64_t child_ignored_signals(void);
+
+/* -1, with *failure filled from errno. */
+int child_failed(struct child_failure *failure, int stage, int which);
 
 /* Replaces the process; returns only on failure, with *failure filled. */
 void child_exec(const struct child_plan *plan, struct child_failure *failure);

@@ -1,7 +1,6 @@
-"""Starting, reaping and signalling children: the calls that Python lacks. No policy.
+"""Starting children: the calls that Python lacks. No policy.
 
-clone(2), execve(2), fork(2), pidfd_open(2), pidfd_send_signal(2), waitid(2), ioctl_pidfd(2),
-close_range(2).
+clone(2), execve(2), fork(2), pidfd_open(2).
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport EINTR, errno
@@ -10,6 +9,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, strlen
 from posix.types cimport gid_t, pid_t, uid_t
 
+from _signal import SIG_IGN as IGNORED, getsignal
 from posix import register_at_fork
 
 cdef extern from "child.h" nogil:
@@ -26,6 +26,7 @@ cdef extern from "child.h" nogil:
         const int *targets
         int moves
         uint64_t stay_ignored
+        uint64_t may_be_ignored
         int new_session
         int new_group
         pid_t group
@@ -46,49 +47,26 @@ cdef extern from "child.h" nogil:
         char *const *argv
         char *const *envp
     int child_prepare(const child_plan *, int *, child_failure *)
+    void child_exec(const child_plan *, child_failure *)
+    void child_reset_signals(uint64_t, uint64_t)
+    uint64_t child_ignored_signals()
     pid_t child_launch(const child_plan *, int, int, int *, int *, child_failure *)
 
 cdef extern from *:
     """
     #include <errno.h>
-    #include <fcntl.h>
     #include <signal.h>
     #include <stdint.h>
-    #include <sys/ioctl.h>
     #include <sys/syscall.h>
-    #include <sys/wait.h>
     #include <unistd.h>
-    #ifdef __linux__
-    #include <sys/prctl.h>
-    #endif
-
-    #ifndef P_PIDFD
-    #define P_PIDFD 3
-    #endif
 
     extern char **environ;
 
-    /* linux/pidfd.h of Linux 6.15; declared here so that older headers build it too. */
-    struct pidfd_facts {
-        uint64_t mask, cgroup;
-        uint32_t pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
-        int32_t exit_code;
-    };
-    #define PIDFD_FACTS _IOWR(0xFF, 11, struct pidfd_facts)
-    #define PIDFD_FACTS_EXIT (1UL << 3)
-
-    static int pidfd_exit_status(int pidfd, int *status) {
-        struct pidfd_facts facts = {0};
-        facts.mask = PIDFD_FACTS_EXIT;
-        if (ioctl(pidfd, PIDFD_FACTS, &facts) < 0)
-            return -1;
-        if (!(facts.mask & PIDFD_FACTS_EXIT)) {
-            errno = EAGAIN; /* still running, or dead but not reaped yet */
-            return -1;
-        }
-        *status = facts.exit_code;
-        return 0;
-    }
+    #define BIT(number) (1ULL << ((number) - 1))
+    /* What C libraries may ignore without telling Python. */
+    static const uint64_t ignored_by_some =
+        BIT(SIGHUP) | BIT(SIGINT) | BIT(SIGQUIT) | BIT(SIGUSR1) | BIT(SIGUSR2) | BIT(SIGPIPE) | BIT(SIGALRM) |
+        BIT(SIGTERM) | BIT(SIGCHLD) | BIT(SIGTSTP) | BIT(SIGTTIN) | BIT(SIGTTOU) | BIT(SIGXFSZ) | BIT(SIGIO);
 
     static int open_pidfd(pid_t pid) {
     #ifdef SYS_pidfd_open
@@ -100,79 +78,15 @@ cdef extern from *:
     #endif
     }
 
-    static int signal_pidfd(int pidfd, int number) {
-    #ifdef SYS_pidfd_send_signal
-        return (int)syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0);
-    #else
-        (void)pidfd, (void)number;
-        errno = ENOSYS;
-        return -1;
-    #endif
-    }
-
-    /* The raw wait status; -1 not ended yet; -2 not ours to wait for; -3 see errno. */
-    static int reap_child(pid_t pid, int pidfd) {
-        siginfo_t facts;
-        facts.si_pid = 0;
-        int result;
-        do
-            result = pidfd >= 0 ? waitid((idtype_t)P_PIDFD, (id_t)pidfd, &facts, WEXITED | WNOHANG)
-                                : waitid(P_PID, (id_t)pid, &facts, WEXITED | WNOHANG);
-        while (result < 0 && errno == EINTR);
-        if (result < 0)
-            return errno == ECHILD ? -2 : -3;
-        if (facts.si_pid == 0)
-            return -1;
-        if (facts.si_code == CLD_EXITED)
-            return (facts.si_status & 0xff) << 8;
-        return (facts.si_status & 0x7f) | (facts.si_code == CLD_DUMPED ? 0x80 : 0);
-    }
-
-    static int in_foreground(void) {
-        /* stdin may be redirected while the others are the terminal still. */
-        int streams[] = {0, 2, 1};
-        pid_t group = getpgrp();
-        for (int i = 0; i < 3; i++)
-            if (tcgetpgrp(streams[i]) == group)
-                return 1;
-        return 0;
-    }
-
-    static int subreap(void) {
-    #ifdef PR_SET_CHILD_SUBREAPER
-        return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    #else
-        errno = ENOSYS;
-        return -1;
-    #endif
-    }
-
-    static void close_between(int first, int last) {
-    #ifdef SYS_close_range
-        if (syscall(SYS_close_range, (unsigned)first, (unsigned)last, 0) == 0)
-            return;
-    #endif
-        long end = sysconf(_SC_OPEN_MAX);
-        if (end < 0 || end > 65536)
-            end = 65536;
-        for (int fd = first; fd <= last && fd < end; fd++)
-            close(fd);
-    }
     """
     char **environ
-    int pidfd_exit_status(int, int *) nogil
+    const uint64_t ignored_by_some
     int open_pidfd(pid_t) nogil
-    int signal_pidfd(int, int) nogil
-    int reap_child(pid_t, int) nogil
-    int in_foreground()
-    int subreap() nogil
-    void close_between(int, int) nogil
 
 cdef extern from "Python.h":
     void PyOS_BeforeFork()
     void PyOS_AfterFork_Parent()
     void PyOS_AfterFork_Child()
-    object PyErr_SetFromErrno(object)
     int PyErr_CheckSignals() except -1
 
 cdef extern from "<unistd.h>" nogil:
@@ -221,6 +135,21 @@ def use_pidfd(bint flag):
     cdef bint before = pidfd_wanted
     pidfd_wanted = flag
     return before
+
+
+# Asked for once: those that whoever started us had made us ignore. Python does not know the two that glibc hides.
+cdef uint64_t ignored_at_first = child_ignored_signals()
+
+
+cdef uint64_t may_be_ignored() except? 0:
+    """A superset of the signals that are ignored: what is asked for costs a call, in the child."""
+    cdef uint64_t found = ignored_by_some | ignored_at_first
+    cdef int number
+    for number in range(1, 65):
+        if not found >> (number - 1) & 1:
+            if getsignal(number) is IGNORED:
+                found |= <uint64_t>1 << (number - 1)
+    return found
 
 
 cdef class _Strings:
@@ -359,6 +288,7 @@ cdef class Plan:
         self.plan.candidates = <const char *const *>c_candidates.items
         self.plan.argv = c_argv.items
         self.plan.envp = c_environment.items
+        self.plan.may_be_ignored = may_be_ignored()
         add_to(ours, child)
         if share_memory:
             # The calling thread stands still until the exec; the others need not.
@@ -383,6 +313,7 @@ cdef class Plan:
         cdef child_failure failure
         cdef sigset_t none
         failure.error = failure.stage = failure.which = 0
+        child_reset_signals(~<uint64_t>0, self.plan.stay_ignored)
         child_prepare(&self.plan, &keep, &failure)
         sigemptyset(&none)
         pthread_sigmask(SIG_SETMASK, &none, NULL)
@@ -398,24 +329,10 @@ cdef class Plan:
         self.plan.candidates = <const char *const *>c_candidates.items
         self.plan.argv = c_argv.items
         self.plan.envp = c_environment.items
+        child_reset_signals(~<uint64_t>0, self.plan.stay_ignored)
         if child_prepare(&self.plan, NULL, &failure) == 0:
             child_exec(&self.plan, &failure)
         return failure.error, failure.stage, failure.which
-
-
-cdef extern from "child.h" nogil:
-    void child_exec(const child_plan *, child_failure *)
-
-
-def has_terminal():
-    """tcgetpgrp(3): whether our process group is in front on the terminal of a standard stream."""
-    return bool(in_foreground())
-
-
-def become_subreaper():
-    """prctl(2), PR_SET_CHILD_SUBREAPER: orphaned descendants become our children. Survives execve."""
-    if subreap() < 0:
-        PyErr_SetFromErrno(OSError)
 
 
 def parse_report(bytes report):
@@ -517,40 +434,3 @@ def pidfd_open(int pid):
     if not pidfd_wanted:
         return -1
     return open_pidfd(pid)
-
-
-def send_signal(int pidfd, int number):
-    """pidfd_send_signal(2). Raises ProcessLookupError when the process has been reaped."""
-    if signal_pidfd(pidfd, number) < 0:
-        PyErr_SetFromErrno(OSError)
-
-
-def reap(int pid, int pidfd, list found):
-    """waitid(2) without blocking: appends the raw wait status, or -2 when it is not ours; nothing while it runs.
-
-    The kernel says it once. Were it returned, a signal handler could run before the caller has it.
-    """
-    cdef int status = reap_child(pid, pidfd)
-    if status == -3:
-        PyErr_SetFromErrno(OSError)
-    if status != -1:
-        found.append(status)
-
-
-def lost_status(int pidfd):
-    """The raw status of a child that somebody else reaped (PIDFD_GET_INFO, Linux 6.15), or -1."""
-    cdef int status = 0
-    if pidfd < 0 or pidfd_exit_status(pidfd, &status) < 0:
-        return -1
-    return status
-
-
-def close_all_but(kept):
-    """Closes every descriptor above 2 that is not in ``kept`` (close_range(2))."""
-    cdef int first = 3
-    for number in sorted(kept):
-        if number > first:
-            close_between(first, number - 1)
-        if number >= first:
-            first = number + 1
-    close_between(first, 0x7fffffff)

@@ -10,7 +10,7 @@ import signal
 import sys
 from typing import Any, Self
 
-from hornpipe._native import spawn as _spawn
+from hornpipe._native import process as _process
 from hornpipe.errors import CommandFailed
 from hornpipe.status import ExitStatus
 
@@ -19,7 +19,7 @@ _INT = 2
 
 def shared() -> bool:
     """Whether Ctrl-C at our terminal reaches us and our children alike, and nobody has said what to do then."""
-    if not _spawn.has_terminal() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    if not _process.has_terminal() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return False
     threading: Any = sys.modules.get("threading")
     return threading is None or threading.current_thread() is threading.main_thread()

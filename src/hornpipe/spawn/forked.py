@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from hornpipe import image, wait
+from hornpipe._native import process as _process
 from hornpipe._native import spawn as _spawn
 from hornpipe._native import wait as _wait
 from hornpipe.deadline import NEVER
@@ -46,7 +47,7 @@ def run_child(
             os.write(report, _spawn.build_report(error, stage, which))
             os._exit(127)
         # Listeners, locks, the other ends of everybody's pipes: the parent's (gotcha:R6).
-        _spawn.close_all_but([*kept, report, *([gate] if gate >= 0 else [])])
+        _process.close_all_but([*kept, report, *([gate] if gate >= 0 else [])])
         _renew_standard_streams()
         if recipe.environment is not None:
             os.environb.clear()
