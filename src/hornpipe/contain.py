@@ -159,7 +159,7 @@ def start(
             else:
                 _start_callable(recipe, ends, keys, theirs, terminal, foreground, group, deadline, child)
         _await_start(recipe, supervisor, child, deadline)
-        return Process(child, recipe.label, containment=supervisor), supervisor
+        return Process(child, recipe.command, containment=supervisor), supervisor
     except BaseException:
         supervisor.close()  # kills what may have been started
         if child.pid:

@@ -333,6 +333,15 @@ class ForkWarning(RuntimeWarning):
     """A Python callable was forked while other threads were alive."""
 
 
+def brief(line: str) -> str:
+    """A command for a message: a very long one loses its middle.
+
+    >>> len(brief("x" * 100_000))
+    503
+    """
+    return line if len(line) <= 500 else f"{line[:400]}...{line[-100:]}"
+
+
 def indented(what: str, output: str | bytes | None) -> str:
     """The end of a program's output, set off for a message; empty if there is none."""
     if not output:

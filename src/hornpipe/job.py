@@ -12,12 +12,13 @@ from typing import Any, NoReturn
 
 from hornpipe import deadline as deadlines
 from hornpipe import foreground, pty, spawn, wait
-from hornpipe.errors import CommandFailed, CommandTimeout, indented, spawn_error
+from hornpipe.errors import CommandFailed, CommandTimeout, brief, indented, spawn_error
 from hornpipe.fd import Descriptor, above_stdio, pipe, widen
 from hornpipe.lines import Codec
 from hornpipe.process import AFTER_KILL, GRACE, Process
 from hornpipe.pump import Keeper, Pump, Sink, Tee, pieces
-from hornpipe.spawn.diagnosis import no_descriptor
+from hornpipe.reaper import Child
+from hornpipe.spawn.diagnosis import without_descriptors
 from hornpipe.spawn.recipe import Recipe
 from hornpipe.status import ExitStatus
 
@@ -47,7 +48,8 @@ STDOUT = Redirect.STDOUT
 TAIL = Redirect.TAIL
 
 
-_UNCHANGED = (None, None, None)
+UNCHANGED = (None, None, None)
+"""Redirections that say nothing."""
 
 
 class Stage:
@@ -80,12 +82,17 @@ class Terms:
     check: bool = True
     contain: bool = False
 
-    def __init__(self, label: str, codec: Codec[Any], options: Mapping[str, Any]) -> None:
-        self.label = label
+    def __init__(self, command: object, codec: Codec[Any], options: Mapping[str, Any]) -> None:
+        self._command = command
         self.codec = codec
         for name in options:
             if name in WHOLE:
                 setattr(self, name, options[name])
+
+    @property
+    def label(self) -> str:
+        """The command as a line that can be pasted into a shell."""
+        return brief(str(self._command))
 
 
 class Job:
@@ -151,7 +158,7 @@ class Job:
         ``buffer_limit`` is how many bytes are kept of each stream that is read here.
         """
         for stage in self._stages:
-            if stage.redirections != _UNCHANGED or stage.recipe.pass_fds:
+            if stage.redirections != UNCHANGED or stage.recipe.pass_fds:
                 _check_open(stage)
         temporary: list[Descriptor] = []
         self._buffer_limit = buffer_limit
@@ -186,12 +193,7 @@ class Job:
                 process.release()  # an exception that is kept must not keep their pidfds
             if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
                 recipe = self._stages[min(len(self.processes), len(self._stages) - 1)].recipe
-                raise spawn_error(
-                    error.errno,
-                    f"cannot start {recipe.label!r}: {no_descriptor()}",
-                    stage="descriptors",
-                    argv=recipe.argv,
-                ) from None
+                raise without_descriptors(recipe, error) from None
             raise
 
     def _start_stage(self, number: int, recipe: Recipe, ends: spawn.Ends, terminal: int) -> None:
@@ -334,6 +336,15 @@ class Job:
         self._pump.drain(self.stdout, sink)
         self.stdout = None
 
+    def take_over(self, child: Child, pump: Pump, output: Keeper | None, errors: Keeper | None) -> Job:
+        """Let it end, or judge, what was started without it."""
+        self.processes.append(Process(child, self._stages[0].recipe.command))
+        self._pump = pump
+        self._stderr[0] = errors
+        if output is not None:
+            self.read_so_far = output.kept.peek
+        return self
+
     # --- the end ---
 
     def complete(self, early: bool = False) -> ExitStatus:
@@ -341,7 +352,8 @@ class Job:
         try:
             if self._pump.busy and not self._pump.run(self._deadline):
                 self.expire()
-            if self._foreground is not None and not self._foreground.wait_for_end(self._deadline):
+            front = self._foreground
+            if front is not None and not front.wait_for_end(self._deadline):
                 self.expire()
             # Waited for together before any is reaped: the group of a process that is gone cannot be
             # signalled any more. One alone can be reaped at once.
@@ -349,13 +361,14 @@ class Job:
                 if not process.wait_for_end(self._deadline):
                     self.expire()
             statuses = self._statuses(self._deadline)
-            if self._foreground is not None and any(status.signal == 2 for status in statuses):
+            if front is not None and any(status.signal == 2 for status in statuses):
                 # Ctrl-C went to the group in front alone; the user meant the whole, and us.
                 raise KeyboardInterrupt
         except BaseException:
             self.abort()
             raise
-        self._release_terminal(restore=any(status.signal is not None for status in statuses))
+        if front is not None:
+            self._release_terminal(restore=any(status.signal is not None for status in statuses))
         self._hang_up()
         return self.judge(statuses, early)
 
@@ -411,6 +424,8 @@ class Job:
 
     def _first_failure(self, statuses: Sequence[ExitStatus]) -> int | None:
         for number, status in enumerate(statuses):
+            if status.raw == 0 and 0 in self._terms.ok_codes:
+                continue  # nearly all of them
             if status.code in self._terms.ok_codes:  # a status without a code is none of them
                 continue
             # A writer whose reader had enough (`yes | head -1`) dies by PIPE: success, as a user means it.

@@ -8,7 +8,7 @@ from typing import Protocol, Self
 
 from hornpipe import deadline as deadlines
 from hornpipe import reaper
-from hornpipe.errors import CommandTimeout
+from hornpipe.errors import CommandTimeout, brief
 from hornpipe.names import signal_number
 from hornpipe.reaper import Child
 from hornpipe.status import ExitStatus
@@ -55,10 +55,10 @@ class Process:
     _grace = GRACE
 
     def __init__(
-        self, child: Child, label: str, *, rung: str = "process", containment: Containment | None = None
+        self, child: Child, command: object, *, rung: str = "process", containment: Containment | None = None
     ) -> None:
         self._child = child
-        self._label = label
+        self._command = command
         self._rung = rung
         self._containment = containment
 
@@ -82,7 +82,7 @@ class Process:
     @property
     def label(self) -> str:
         """The command as a line that can be pasted into a shell."""
-        return self._label
+        return brief(str(self._command))
 
     def fileno(self) -> int:
         """The pidfd: readable once it is over (for a contained process, once nothing of it is left).
@@ -123,13 +123,13 @@ class Process:
             if status is None:
                 status = self.terminate(self._grace)
             raise CommandTimeout(
-                f"{self._label!r} did not finish within {self._timeout:g} s",
-                command=self._label,
+                f"{self.label!r} did not finish within {self._timeout:g} s",
+                command=self.label,
                 timeout=self._timeout,
                 status=status,
                 survivors=() if status is not None else self.survivors(),
             )
-        raise TimeoutError(f"{self._label!r} (pid {self.pid}) still runs after {timeout:g} s")
+        raise TimeoutError(f"{self.label!r} (pid {self.pid}) still runs after {timeout:g} s")
 
     def wait_until(self, deadline: int) -> ExitStatus | None:
         """The same with a deadline: ``None`` when it passed first."""
@@ -139,7 +139,7 @@ class Process:
         if status is None or self._containment is None:
             return status
         inner = self._containment.status()
-        return inner if inner is not None else ExitStatus(None, f"the supervisor of {self._label!r} was lost")
+        return inner if inner is not None else ExitStatus(None, f"the supervisor of {self.label!r} was lost")
 
     @property
     def ended(self) -> bool:
@@ -217,7 +217,7 @@ class Process:
 
     def __repr__(self) -> str:
         status = self._child.status
-        return f"<Process {self._label!r}, pid {self.pid}, {'running' if status is None else status}>"
+        return f"<Process {self.label!r}, pid {self.pid}, {'running' if status is None else status}>"
 
     def __del__(self) -> None:
         try:
@@ -229,7 +229,7 @@ class Process:
             if not forgotten:
                 self.forget()  # first: where warnings are errors, the next call does not return
                 warnings.warn(
-                    f"{self._label!r} (pid {self.pid}) still runs and nobody waits for it; "
+                    f"{self.label!r} (pid {self.pid}) still runs and nobody waits for it; "
                     "wait(), terminate(), or start it with background()",
                     ResourceWarning,
                     source=self,

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast
 
 from hornpipe.command.options import Given, Options, merged, recipe_of
-from hornpipe.command.quoting import brief
 from hornpipe.command.verbs import Other, Runnable
 from hornpipe.errors import CommandFailed, RemoteError
 from hornpipe.fd import flush_printed, pipe
@@ -71,7 +70,7 @@ class Function(Runnable[Str], Generic[T, Str]):
 
     def _stage(self, function: Callable[[], Any], options: Given) -> Stage:
         return Stage(
-            recipe_of(brief(str(self)), (str(self),), options, function),
+            recipe_of(str(self), (str(self),), options, function),
             (options.get("stdin"), options.get("stdout"), options.get("stderr")),
             options.get("input"),
             options.get("pty", False),

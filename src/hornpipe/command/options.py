@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import IO, Any, Literal, TypedDict
 
 from hornpipe.deadline import check_timeout
+from hornpipe.errors import brief
 from hornpipe.job import STDOUT, TAIL, WHOLE, Redirect
 from hornpipe.locks import HasFileno
 from hornpipe.spawn.recipe import Ids, Recipe, find_ids
@@ -263,16 +264,18 @@ def limits_of(limits: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:
     return tuple(made)
 
 
-def recipe_of(label: str, argv: tuple[str | bytes, ...], options: Given, function: Any = None) -> Recipe:
+def recipe_of(command: object, argv: tuple[str | bytes, ...], options: Given, function: Any = None) -> Recipe:
     """What the spawn room needs. ``SpawnError`` for a user or group that does not exist."""
     if not options:
-        return Recipe(label, argv, function=function)
+        return Recipe(command, argv, function=function)
     ids: Ids | None = None
     if "user" in options or "group" in options or "groups" in options:
         groups = options.get("groups")
-        ids = find_ids(label, options.get("user"), options.get("group"), None if groups is None else tuple(groups))
+        ids = find_ids(
+            brief(str(command)), options.get("user"), options.get("group"), None if groups is None else tuple(groups)
+        )
     return Recipe(
-        label,
+        command,
         argv,
         function=function,
         cwd=options.get("cwd"),

@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
+from hornpipe import spawn
 from hornpipe.command.options import Given, Options, Text, merged, recipe_of
-from hornpipe.command.quoting import brief, line_of
+from hornpipe.command.quoting import line_of
 from hornpipe.command.verbs import Other, Runnable
-from hornpipe.fd import flush_printed
-from hornpipe.job import STDOUT, Stage, open_redirection
+from hornpipe.deadline import NEVER
+from hornpipe.fd import Descriptor, flush_printed, pipe
+from hornpipe.job import STDOUT, UNCHANGED, Stage, open_redirection
 from hornpipe.lines import BYTES, TEXT, Codec, Str, text_codec
 from hornpipe.process import Process
+from hornpipe.pump import Keeper, Pump
+from hornpipe.reaper import Child
+from hornpipe.spawn.diagnosis import failure, without_descriptors
+from hornpipe.spawn.recipe import Recipe
+from hornpipe.status import ExitStatus
 
 if TYPE_CHECKING:
     from hornpipe.command.pipeline import Pipeline
@@ -26,7 +33,6 @@ class Command(Runnable[Str]):
     argv: tuple[str | bytes, ...]
     """The program and its arguments."""
     _script: str | None
-    _line: str
 
     def __init__(
         self,
@@ -35,8 +41,7 @@ class Command(Runnable[Str]):
         codec: Codec[Str],
         script: str | None = None,
     ) -> None:
-        line = line_of(argv) if script is None else script
-        self._put(argv=argv, _options=options, _codec=codec, _script=script, _line=line)
+        self._put(argv=argv, _options=options, _codec=codec, _script=script)
 
     def with_options(self, **options: Unpack[Options]) -> Self:
         """The same with other options; ``env`` is merged, ``None`` goes back to the default.
@@ -72,12 +77,52 @@ class Command(Runnable[Str]):
         options = self._options
         return [
             Stage(
-                recipe_of(brief(str(self)), self.argv, options),
+                recipe_of(self, self.argv, options),
                 (options.get("stdin"), options.get("stdout"), options.get("stderr")),
                 options.get("input"),
                 options.get("pty", False),
             )
         ]
+
+    def _run_plainly(self, output: Keeper | None = None, errors: Keeper | None = None) -> ExitStatus:
+        # A job is made only to say what went wrong, or to end what runs. It would cost a thirtieth of the time that
+        # starting a small program takes: whatever we touch has to be fetched anew after each of them.
+        child, pump = Child(), Pump()
+        ends: spawn.Ends = UNCHANGED
+        theirs: list[Descriptor] = []
+        try:
+            if output is not None:
+                try:
+                    ends = self._ends(pump, output, errors, theirs)
+                except OSError as error:
+                    raise without_descriptors(Recipe(self, self.argv), error) from None
+            spawn.start_child(child, Recipe(self, self.argv), ends)
+            for end in theirs:
+                end.close()
+            if output is not None:
+                pump.run(NEVER)
+            status = child.wait(NEVER)
+        except BaseException:
+            for end in theirs:
+                end.close()
+            if not child.pid:
+                pump.close()
+            else:
+                job = self._job().take_over(child, pump, output, errors)
+                job.abort()
+                job.processes[0].release()  # an exception that is kept must not keep the pidfd
+            raise
+        child.close()
+        assert status is not None
+        return status if status else self._job().take_over(child, pump, output, errors).judge([status])
+
+    def _ends(self, pump: Pump, output: Keeper, errors: Keeper | None, theirs: list[Descriptor]) -> spawn.Ends:
+        """Nothing to read, and pipes for what it writes; its side of them goes into ``theirs``."""
+        for sink in (output,) if errors is None else (output, errors):
+            reader, writer = pipe()
+            pump.drain(reader, sink)
+            theirs.append(writer)
+        return spawn.EMPTY, theirs[0].fileno(), None if errors is None else theirs[1].fileno()
 
     def start(self) -> Process:
         """Start it and return at once; it captures nothing.
@@ -94,9 +139,6 @@ class Command(Runnable[Str]):
         """Become the program; does not return. ``SpawnError`` if that fails, and nothing has changed but
         the redirections that were already carried out.
         """
-        from hornpipe import spawn
-        from hornpipe.spawn.diagnosis import failure
-
         self._refuse("exec", "pty", "timeout", "contain", "input")
         flush_printed()
         stage = self._stages()[0]
@@ -128,7 +170,7 @@ class Command(Runnable[Str]):
         return hash((self.argv, self._codec))
 
     def __str__(self) -> str:
-        return self._line
+        return line_of(self.argv) if self._script is None else self._script
 
     def __repr__(self) -> str:
         options = "".join(f", {name}={value!r}" for name, value in self._options.items())

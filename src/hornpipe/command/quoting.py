@@ -51,12 +51,3 @@ def line_of(argv: tuple[str | bytes, ...]) -> str:
     if words[0] in _RESERVED or (words[0] == argv[0] and "=" in words[0]):
         words[0] = f"'{words[0]}'"
     return " ".join(words)
-
-
-def brief(line: str) -> str:
-    """The same for a message: a very long one loses its middle.
-
-    >>> len(brief("x" * 100_000))
-    503
-    """
-    return line if len(line) <= 500 else f"{line[:400]}...{line[-100:]}"

@@ -8,7 +8,6 @@ from typing import Any, Generic, NoReturn, Self, TypeVar
 from hornpipe.command import keyboard
 from hornpipe.command.duplex import Duplex
 from hornpipe.command.options import Given, merged
-from hornpipe.command.quoting import brief
 from hornpipe.command.streams import Lines, Reader, Writer
 from hornpipe.errors import LimitExceeded
 from hornpipe.fd import Descriptor, flush_printed
@@ -89,15 +88,21 @@ class Runnable(Generic[Str]):
     # --- the job ---
 
     def _job(self) -> Job:
-        return Job(self._stages(), Terms(brief(str(self)), self._codec, self._options))
+        return Job(self._stages(), Terms(self, self._codec, self._options))
 
     def _refuse(self, verb: str, *names: str) -> None:
         """Options that a verb cannot honour are refused, not ignored."""
         first, last = self._first_options(), self._last_options()
+        if not first and not last:
+            return
         for name in names:
             options = first if name in ("stdin", "input") else last
             if name in options and options[name] is not False:
                 raise ValueError(f"{verb}() has its own use for {name}; {name}={options[name]!r} cannot be honoured")
+
+    def _run_plainly(self, output: Keeper | None = None, errors: Keeper | None = None) -> ExitStatus | None:
+        """Run what has no options, and keep what it writes; ``None`` where that takes a job."""
+        return None
 
     # --- the verbs ---
 
@@ -115,9 +120,14 @@ class Runnable(Generic[Str]):
         """
         self._refuse("run", "pty")
         flush_printed()
+        shared = keyboard.shared()
+        if not shared and not self._options:
+            status = self._run_plainly()
+            if status is not None:
+                return status
         job = self._job()
         interactive = "stdin" not in self._first_options() and "input" not in self._first_options()
-        if not keyboard.shared():
+        if not shared:
             job.start(interactive=interactive)
             return job.complete()
         with keyboard.Patience() as patience:
@@ -140,6 +150,10 @@ class Runnable(Generic[Str]):
         'a\nb\n'
         """
         self._refuse("read", "stdout")
+        if not self._options:
+            sink = Keeper(None)
+            if self._run_plainly(sink) is not None:
+                return self._codec.decode(sink.kept.finish())
         limit = self._last_options().get("buffer_limit")
         job = self._job()
         job.start(stdin="null", stdout="pipe")
@@ -171,6 +185,12 @@ class Runnable(Generic[Str]):
         Captured(stdout='out\n', stderr='err\n', status=ExitStatus(768))
         """
         self._refuse("capture", "stdout")
+        if not self._options:
+            sink, kept = Keeper(None), Keeper(None)
+            status = self._run_plainly(sink, kept)
+            if status is not None:
+                out, err = sink.kept.finish(), kept.kept.finish()
+                return Captured(self._codec.decode(out), self._codec.decode(err), status, (status,), False)
         limit = self._last_options().get("buffer_limit")
         job = self._job()
         job.start(stdin="null", stdout="pipe", stderr="keep", buffer_limit=limit)
@@ -294,7 +314,7 @@ class Runnable(Generic[Str]):
             first.redirections = (file.fileno(), *first.redirections[1:])
         for stage in stages:
             stage.refuse_tail(f"{verb}()")
-        job = Job(stages, Terms(brief(str(self)), self._codec, self._options))
+        job = Job(stages, Terms(self, self._codec, self._options))
         try:
             job.start(stdin="null" if verb == "background" else "inherit")
         finally:

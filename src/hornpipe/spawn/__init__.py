@@ -18,10 +18,12 @@ from hornpipe.spawn.diagnosis import EXEC, FORK, failure
 from hornpipe.spawn.recipe import Recipe
 
 Ends = tuple[int | None, int | None, int | None]
-"""The child's stdin, stdout and stderr: a descriptor of ours, ``SHUT``, or ``None`` for the same as ours."""
+"""The child's stdin, stdout and stderr: a descriptor of ours, ``SHUT``, ``EMPTY``, or ``None`` for the same as ours."""
 
 SHUT = -1
 """The child starts with this one closed."""
+EMPTY = -2
+"""The child finds nothing to read there: /dev/null, which it opens itself."""
 
 _RETRIES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 """Seconds between tries while fork says EAGAIN: two thirds of a second in all (gotcha:SP5)."""
@@ -70,32 +72,41 @@ def start(
 
     With ``group`` the child leads a process group of its own, which ``kill`` then reaches as a whole.
     """
-    session = recipe.new_session
-    plan = plan_of(recipe, ends, group=group, terminal=terminal, foreground=foreground)
     child = Child()
     try:
-        if recipe.function is None:
-            launch(recipe, plan, deadline, child)
-        else:
-            fork(recipe, plan, deadline, child)
-        return Process(child, recipe.label, rung="session" if session else "group" if group else "process")
+        start_child(child, recipe, ends, group, terminal, foreground, deadline)
+        return Process(child, recipe.command, rung="session" if recipe.new_session else "group" if group else "process")
     except BaseException:
-        child.end(group or session)
+        child.end(group or recipe.new_session)
         raise
 
 
-def launch(recipe: Recipe, plan: _spawn.Plan, deadline: int, child: Child, argv: list[bytes] | None = None) -> None:
-    """Start a program; with other arguments than its own, if they are given.
+def start_child(
+    child: Child,
+    recipe: Recipe,
+    ends: Ends,
+    group: bool = False,
+    terminal: int = -1,
+    foreground: int = -1,
+    deadline: int = NEVER,
+) -> None:
+    """The same; whoever made the ``child`` has to end it if an exception comes, perhaps a signal handler's."""
+    plan = plan_of(recipe, ends, group=group, terminal=terminal, foreground=foreground)
+    if recipe.function is None:
+        launch(recipe, plan, deadline, child)
+    else:
+        fork(recipe, plan, deadline, child)
 
-    Whoever made the ``child`` has to end it if an exception comes: perhaps a signal handler's, after its birth.
-    """
+
+def launch(recipe: Recipe, plan: _spawn.Plan, deadline: int, child: Child, argv: list[bytes] | None = None) -> None:
+    """Start a program, with ``argv`` instead of its own arguments if given. The ``child`` is as for ``start_child``."""
     candidates = recipe.candidates()
     if not candidates:
         raise failure(recipe, errno.ENOENT, EXEC, 0, [])
     if argv is None:
         argv = recipe.arguments
     environment = recipe.environment_list()
-    retries = iter(_RETRIES)
+    retries: Iterator[float] | None = None
     # A child with other credentials is forked: had it borrowed our memory, the kernel would
     # leave us undumpable for good (gotcha:PR7).
     share = recipe.ids is None
@@ -104,8 +115,10 @@ def launch(recipe: Recipe, plan: _spawn.Plan, deadline: int, child: Child, argv:
         if error == errno.ETIME and share:
             share = False  # the exec takes long, and is waited for where deadlines and signals are heard
             continue
-        if error == errno.EAGAIN and stage == FORK and which == 0 and _wait_a_little(retries, deadline):
-            continue
+        if error == errno.EAGAIN and stage == FORK and which == 0:
+            retries = retries or iter(_RETRIES)
+            if _wait_a_little(retries, deadline):
+                continue
         break
     reaper.catch_up()
     if not child.pid:

@@ -43,6 +43,8 @@ def failure(recipe: Recipe, error: int, stage: int, which: int, candidates: list
             reason = f"no process could be made: {os.strerror(error)}"
         case "descriptors" if error == errno.EBADF:
             reason = f"descriptor {which} is to be given to it, and is not open"
+        case "descriptors" if error in (errno.ENOENT, errno.EACCES, errno.ENXIO):
+            reason = f"{os.devnull}: {os.strerror(error)}"
         case "descriptors":
             reason = no_descriptor()
         case "limits":
@@ -64,8 +66,14 @@ def failure(recipe: Recipe, error: int, stage: int, which: int, candidates: list
     )
 
 
+def without_descriptors(recipe: Recipe, error: OSError) -> SpawnError:
+    """The exception for a start for which descriptors are exhausted."""
+    message = f"cannot start {recipe.label!r}: {no_descriptor()}"
+    return spawn_error(error.errno or 0, message, stage="descriptors", argv=recipe.argv)
+
+
 def no_descriptor() -> str:
-    """What to say when descriptors are exhausted."""
+    """What to say then."""
     return f"no descriptor is left for it (RLIMIT_NOFILE is {_limit(resource.RLIMIT_NOFILE)})"
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hornpipe.errors import spawn_error
+from hornpipe.errors import brief, spawn_error
 
 LONGEST_ARGUMENT = 131_071
 """Bytes in one argument or environment entry: MAX_ARG_STRLEN of execve(2), 32 pages with the final NUL."""
@@ -36,11 +36,11 @@ class Recipe:
     __slots__ = (
         "arguments",
         "argv",
+        "command",
         "cwd",
         "environment",
         "function",
         "ids",
-        "label",
         "limits",
         "new_session",
         "pass_fds",
@@ -50,7 +50,7 @@ class Recipe:
 
     def __init__(
         self,
-        label: str,
+        command: object,
         argv: tuple[str | bytes, ...],
         *,
         function: Callable[[], Any] | None = None,
@@ -63,7 +63,7 @@ class Recipe:
         new_session: bool = False,
         pass_fds: tuple[int, ...] = (),
     ) -> None:
-        self.label = label
+        self.command = command
         self.argv = argv
         self.arguments = [os.fsencode(argument) for argument in argv]
         """``argv`` for execve(2)."""
@@ -76,6 +76,11 @@ class Recipe:
         self.pass_fds = pass_fds
         self.environment = None if env is None and env_base == "inherit" else _environment(env, env_base, ids)
         """``None`` means ours as it is at the start."""
+
+    @property
+    def label(self) -> str:
+        """What is to be run, for a message: what ``str`` makes of the command. Seldom wanted, so not made before."""
+        return brief(str(self.command))
 
     def path(self) -> bytes:
         """The PATH in which the program is looked up: the child's own."""
