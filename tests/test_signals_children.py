@@ -95,7 +95,8 @@ class TestAThousandDeathsAtOnce:
         assert told
         for sig in told:  # fewer than there were deaths, but what each says is true
             assert sig.status is not None
-            assert sig.status.code == numbers[sig.pid]
+            # One that had not exec'ed after 30 ms was killed, and forked anew under another number.
+            assert sig.status.code == numbers.get(sig.pid) if sig.status.signal is None else sig.status.signal == 9
         assert children() == []
 
     @pytest.mark.usefixtures("with_and_without_pidfd")
