@@ -79,6 +79,7 @@ class RecordWriter(Handle[Str]):
                 if answer is not None:
                     return cast(Str, answer)
         newline: Any = self._codec.newline
+        answers._reading_from()
         with self._until(deadline), answers._until(deadline):
             if not taken:  # and if so, all of it: a record is written whole or not at all
                 self.record(line if line[-1:] == newline else cast(Any, line) + newline)

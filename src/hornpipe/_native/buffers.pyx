@@ -12,7 +12,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcpy, memmove
 from _thread import allocate_lock
 
-from hornpipe._native.wait cimport closings_now, deadline_after, over, wait_fd
+from hornpipe._native.wait cimport closings_now, deadline_after, over, read_at_first_look, wait_fd
 
 cdef extern from *:
     """
@@ -414,10 +414,16 @@ cdef class ReadBuffer:
                 return None
             if 0 <= most < <Py_ssize_t>(self.end - self.start):
                 return None
-            ready = wait_fd(source, POLLIN, deadline, -1)
-            if ready == 0 or ready <= -32767:
-                return None
-            self.read_into(source, size)
+            self.make_room(size)
+            count = read_at_first_look(source, self.memory + self.end, size, deadline, self.is_socket)
+            if count > 0:
+                self.end += count
+                self.received += count
+            else:
+                ready = wait_fd(source, POLLIN, deadline, -1)
+                if ready == 0 or ready <= -32767:
+                    return None
+                self.read_into(source, size)
             if self.line_size() == 0 and over(deadline):
                 return None  # a peer that always has more is no excuse
 

@@ -21,6 +21,7 @@ cdef extern from *:
     #include <signal.h>
     #include <stdint.h>
     #include <string.h>
+    #include <sys/socket.h>
     #include <sys/syscall.h>
     #include <time.h>
     #include <unistd.h>
@@ -298,7 +299,10 @@ cdef extern from *:
     void wake_waiters_of(int) nogil
     int close_descriptor "close"(int) nogil
     void drop_pipe_of_this_thread()
-    short POLLNVAL
+    short POLLNVAL, POLLIN
+    int MSG_DONTWAIT
+    Py_ssize_t recv(int, void *, size_t, int) nogil
+    Py_ssize_t read_bytes "read"(int, void *, size_t) nogil
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
@@ -405,6 +409,24 @@ cdef short wait_fd(int fd, short events, long long deadline, long long seen) exc
     finally:
         if wakeup is not None:
             wakeup.put_back()
+
+
+cdef Py_ssize_t read_at_first_look(int fd, char *where, size_t size, long long deadline, bint is_socket) except -2:
+    """Wait once and read(2), in one step: the count; -1 when the caller has to wait and look by himself.
+
+    Nearly always the answer to a question has come by the end of the first look.
+    """
+    cdef pollfd set[2]
+    cdef int closed = 0, look = deadline != 0 and first_look()
+    cdef Py_ssize_t count = -1
+    set[0].fd = fd
+    set[0].events = POLLIN
+    set[0].revents = 0
+    PyErr_CheckSignals()
+    with nogil:
+        if poll_once(set, 1, deadline, look, -1, told(), &closed) > 0 and not closed:
+            count = recv(fd, where, size, MSG_DONTWAIT) if is_socket else read_bytes(fd, where, size)
+    return count if count > 0 else -1
 
 
 def one(int fd, short events, long long deadline):
