@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 import hornpipe as hp
+from hornpipe.fd import Descriptor
 from hornpipe.testing.patience import wait_until
 from hornpipe.testing.processes import look_at
 
@@ -275,3 +276,18 @@ class TestOtherwise:
             with pytest.raises(ValueError, match=why):
                 hp.signals.unwind(bad)
         assert hp.SIG["TERM"] == "DEFAULT"
+
+
+def test_no_handler_runs_in_the_finalizer_of_a_descriptor():
+    """gotcha:SIG17: what it raised there, be it KeyboardInterrupt, would be lost; a server missed its INT that way."""
+    places: list[str] = []
+    before = signal.signal(signal.SIGALRM, lambda _, frame: places.append(frame.f_code.co_name))
+    signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+    try:
+        while len(places) < 300:
+            Descriptor(-1)
+            Descriptor(os.dup(0)).close()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert "__del__" not in places

@@ -60,10 +60,13 @@ class Descriptor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
+    def _left_open(self) -> None:
         # At the end of a program its modules are emptied before the last objects go; the kernel closes what is left.
-        if self._fd >= 0 and wait is not None:
+        if wait is not None:
             self.close()
+
+    # Not a function of Python's: what a signal handler raises at its entry, be it KeyboardInterrupt, is lost.
+    __del__ = wait.let_go
 
 
 def above_stdio(fd: int) -> int:

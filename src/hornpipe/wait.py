@@ -102,6 +102,8 @@ woken = _wait.wake
 
 close = _wait.close
 """Closes a descriptor, and ends every wait on it first."""
+let_go = _wait.let_go
+"""The finalizer of what owns a descriptor."""
 
 
 def readable(bits: int) -> bool:

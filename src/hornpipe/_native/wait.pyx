@@ -489,6 +489,12 @@ def wake(int fd):
     wake_waiters_of(fd)
 
 
+def let_go(owner):
+    """A finalizer: ``owner._left_open()`` where ``owner._fd`` is still a descriptor; else no frame is entered."""
+    if <int>getattr(owner, "_fd", -1) >= 0:
+        owner._left_open()
+
+
 def close(int fd):
     """close(2), after ``wake``."""
     cdef int result

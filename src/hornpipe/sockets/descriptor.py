@@ -72,8 +72,3 @@ class Socket(Descriptor):
         if self._calls is not None:
             self._calls.detach()
         return super().detach()
-
-    def __del__(self) -> None:
-        # At the end of a program its modules are emptied before the last objects go; the kernel closes what is left.
-        if self._fd >= 0 and wait is not None:
-            self.close()
