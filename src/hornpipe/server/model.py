@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 from _socket import AF_UNIX, IPPROTO_TCP, TCP_INFO, socketpair
 from abc import ABC, abstractmethod
@@ -99,11 +100,16 @@ class Model(ABC):
             Numbers(counts.FIELDS),
             Journal(None, mute=True),
         )
-        for _ in range(_WARM):
-            one, other = socketpair()
-            lived(self.attend_taken, self.listener.descriptors[0], one.detach(), Name())
-            other.close()
-        self.service = served
+        # What a signal's handler raises is not for lived() to deal with, nor a child's end.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            for _ in range(_WARM):
+                one, other = socketpair()
+                lived(self.attend_taken, self.listener.descriptors[0], one.detach(), Name())
+                other.close()
+        finally:
+            self.service = served
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def attend_taken(self, fd: int, taken: int, name: Name) -> bool:
         """Serve a client that was taken in natively at one of the listener's descriptors."""
