@@ -92,8 +92,10 @@ class TestAThousandDeathsAtOnce:
             signals.close()
             thread.join()
         numbers = {process.pid: n % 200 for n, process in enumerate(processes)}
-        assert told
-        for sig in told:  # fewer than there were deaths, but what each says is true
+        # One whose exec took long has been started anew, and the first try has died as well.
+        of_ours = [sig for sig in told if sig.pid in numbers]
+        assert of_ours
+        for sig in of_ours:  # fewer than there were deaths, but what each says is true
             assert sig.status is not None
             # One that had not exec'ed after 30 ms was killed, and forked anew under another number.
             assert sig.status.code == numbers.get(sig.pid) if sig.status.signal is None else sig.status.signal == 9
