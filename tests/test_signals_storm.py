@@ -166,3 +166,46 @@ def test_a_storm_on_a_program_that_only_computes(tmp_path):
     assert handled + merged == recorded <= STANDARD
     assert rounds > 100
     assert longest < 20
+
+
+def test_a_flood_of_queued_signals_leaves_the_program_time():
+    """perlipc:S12: who sends faster than they can be handled has not got the whole program, and loses nothing."""
+    program = """
+        import hornpipe as hp, os, time
+
+        def send(pid):
+            sent, end = 0, time.monotonic() + 15
+            while time.monotonic() < end and not os.path.exists(f"/proc/{pid}/fd/{stop}"):
+                try:
+                    hp.signals.queue("RTMIN+1", pid, sent)
+                    sent += 1
+                except BlockingIOError:
+                    pass  # as many as the kernel keeps
+            return sent
+
+        def take(sig):
+            handled.append(sig.value)
+            for _ in range(500):
+                pass
+
+        handled = []
+        stop = 500  # a descriptor that is open when it is enough
+        hp.SIG["RTMIN+1"] = take
+        flood = hp.fn(send, os.getpid()).start()
+        while len(handled) < 20_000:
+            time.sleep(0.001)
+        before = len(handled)
+        for _ in range(1_000_000):
+            pass
+        print(len(handled) - before)
+        os.dup2(0, stop)
+        flood.wait()
+        while len(handled) != handled[-1] + 1:
+            time.sleep(0.001)
+        time.sleep(0.1)
+        print(handled == list(range(len(handled))))
+    """
+    said = hp.cmd(sys.executable, "-W", "error", "-c", textwrap.dedent(program), timeout=100).read().split()
+    # Some hundred thousand, if it has to do between them.
+    assert int(said[0]) < 100_000
+    assert said[1] == "True"

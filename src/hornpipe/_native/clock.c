@@ -18,7 +18,8 @@ void (*clock_hook)(void *);
 
 static pthread_key_t key;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static char alarm_mark;
+static char alarm_mark, nudge_mark;
+static volatile sig_atomic_t nudged; /* what Python is to look for */
 
 /* CPython writes a byte for each signal to its wake-up descriptor, whatever thread has got the signal. That is the
  * write end of this pipe while the main thread waits; of its other end the kernel then tells that thread (O_ASYNC,
@@ -100,7 +101,10 @@ static void on_clock_signal(int number, siginfo_t *info, void *context) {
     if (info->si_code == SI_TIMER) {
         if (info->si_value.sival_ptr == &alarm_mark)
             PyErr_SetInterruptEx(number);
-        else if (info->si_value.sival_ptr)
+        else if (info->si_value.sival_ptr == &nudge_mark) {
+            if (nudged)
+                PyErr_SetInterruptEx(nudged);
+        } else
             go_off(info->si_value.sival_ptr, context);
     }
     if (clock_hook)
@@ -163,21 +167,24 @@ void set_alarm(timer_t timer, long long deadline) {
     timer_settime(timer, 0, &when, NULL);
 }
 
-void nudge(int on) {
+void nudge(int number, long long first) {
     static timer_t timer;
     static pid_t whose; /* a fork does not inherit it */
-    struct itimerspec when = {{0, 5000000}, {0, 1000000}}, never = {{0, 0}, {0, 0}};
-    if (on)
+    struct itimerspec when = {{0, 5000000}, {0, first}};
+    nudged = number;
+    if (number)
         guard_trip(); /* not after the look that is under way */
     if (whose != getpid()) {
-        if (!on)
+        if (!number)
             return;
         hold_clock_signal();
-        if (make_timer(&timer, NULL) < 0)
+        if (make_timer(&timer, &nudge_mark) < 0)
             return; /* too many timers: they wait, and are not lost */
         whose = getpid();
     }
-    timer_settime(timer, 0, on ? &when : &never, NULL);
+    if (!number)
+        memset(&when, 0, sizeof when);
+    timer_settime(timer, 0, &when, NULL);
 }
 
 /* --- the pipe of arrivals --- */

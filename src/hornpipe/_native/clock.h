@@ -60,8 +60,9 @@ extern void (*clock_hook)(void *);
 int make_alarm(timer_t *timer);
 void set_alarm(timer_t timer, long long deadline);
 /* CPython's own calls look for handlers once when a signal has ended them, and then wait again at once. What could
- * not be handed out in that look would wait for the next signal: this is the next one, every 1 ms until told. */
-void nudge(int on);
+ * not be handed out in that look would wait for the next signal: this is the next one, after so many nanoseconds and
+ * then every 5 ms until told by a 0. The interpreter then calls its handler for that number. */
+void nudge(int number, long long first);
 
 /* Makes what this thread needs for waiting, if it has not been made: 0, or -1 with errno. */
 int clock_prepare(void);

@@ -10,7 +10,8 @@ from posix.types cimport pid_t, uid_t
 
 from posix import register_at_fork
 
-from hornpipe._native.timed_call cimport BOUNDS_ITSELF, CAN_BE_GUARDED, LATE, end_calls_until_told, guarded, timed, use_clock_hook
+from hornpipe._native.timed_call cimport BOUNDS_ITSELF, CAN_BE_GUARDED, LATE, guarded, timed, use_clock_hook
+from hornpipe._native.timed_call cimport interrupt_until_told as nudge
 
 cdef extern from "rings.h" nogil:
     struct signal_record:
@@ -47,6 +48,10 @@ cdef extern from "rings.h" nogil:
     void rings_forget()
     void rings_abandon(int)
     void rings_relieve(void *) noexcept
+
+cdef extern from "clock.h" nogil:
+    int SIGRTMAX
+    long long monotonic_ns()
 
 cdef extern from *:
     """
@@ -226,6 +231,9 @@ DEFAULT, IGNORED, OURS, FOREIGN = range(4)
 cdef enum:
     MOST_LATE = 4096  # beyond that they stay in the ring, and then in the kernel
     MOST_LATE_OF_ONE = 32  # standard signals, of which the kernel would keep one
+    CROWD = 256  # signals at once, from which on the time that they take is looked at
+    FLOOD = 30000000  # nanoseconds of handlers alone, after which the program is to get on
+    REST = 10000000  # nanoseconds for it
 
 
 cdef class Record:
@@ -482,6 +490,7 @@ cdef class Delivery:
     cdef object nobody, kind, late
     cdef int held[2][65]
     cdef bint nudging
+    cdef long long flooded, resting  # since when handlers alone run, and until when none does; 0 is not at all
 
     def __init__(self, int ring, dict armed, type kind, nobody):
         """``armed``: number to (handler, mask of the numbers that wait meanwhile, ...); ``nobody`` gets the rest."""
@@ -495,6 +504,7 @@ cdef class Delivery:
         self.nobody = nobody
         self.late = deque()
         self.busy = 0
+        self.flooded = self.resting = 0
 
     cdef bint waits(self, int number):
         return self.busy >> (number - 1) & 1
@@ -534,19 +544,30 @@ cdef class Delivery:
                 return True
         return len(self.late) < MOST_LATE and ring_length(self.ring) > 0
 
-    cdef int again(self, int number) except -1:
-        """Let the interpreter call us once more at its next safe point, without another signal."""
+    cdef int known(self, int number):
+        """This one, or another that Python's table has a handler for: for others the interpreter does not call us."""
         cdef Py_ssize_t place = 0
         cdef PyObject *any
+        if number not in self.armed and PyDict_Next(self.armed, &place, &any, NULL):
+            number = <object>any
+        return number
+
+    cdef int again(self, int number) except -1:
+        """Let the interpreter call us once more at its next safe point, without another signal."""
         if self.more():
-            # It does so only for a signal that Python's table has a handler for.
-            if number not in self.armed and PyDict_Next(self.armed, &place, &any, NULL):
-                number = <object>any
+            number = self.known(number)
             PyErr_SetInterruptEx(number)
             # We may have been called from within accept(2) or read(2), where Python looks once and waits again.
-            end_calls_until_told(True)
+            nudge(number, 1000000)
             self.nudging = True
         return 0
+
+    cdef void rest(self, int number) noexcept:
+        """Call nobody for a while: what floods us waits in the ring, and then in the kernel; the program gets on."""
+        self.flooded = 0
+        self.resting = monotonic_ns() + REST
+        nudge(self.known(number), REST)
+        self.nudging = True
 
     def __call__(self, number=0, frame=None):
         cdef Record arrived
@@ -555,17 +576,29 @@ cdef class Delivery:
         cdef int last = 0
         if holding:
             return
+        if self.resting:
+            if monotonic_ns() < self.resting:
+                return  # we are called when that is over
+            self.resting = 0
         if self.nudging:
             self.nudging = False
-            end_calls_until_told(False)
+            nudge(0, 0)
         # What comes meanwhile is for the next call: in a storm the program must get a word in.
         cdef Py_ssize_t left = len(self.late) + ring_length(self.ring)
+        cdef bint crowd = left > CROWD
+        if crowd and not self.flooded:
+            self.flooded = monotonic_ns()
+        elif not crowd:
+            self.flooded = 0
         ring_rearm(self.ring)
         while left > 0:
             left -= 1
+            if crowd and monotonic_ns() - self.flooded > FLOOD and not blocked_here(SIGRTMAX):
+                self.rest(last)
+                return
             arrived = self.next()
             if arrived is None:
-                return
+                break
             last = arrived.record.number
             entry = self.armed.get(last)
             if entry is None:
@@ -580,10 +613,13 @@ cdef class Delivery:
                 self.again(last)
                 raise
             self.busy &= ~added
+        if crowd and not self.more():
+            self.flooded = 0
         self.again(last)
 
     cdef int forget(self) except -1:
         """In a forked child: what has not been handed out is the parent's."""
+        self.flooded = self.resting = 0
         if len(self.late):
             self.late.clear()
         memset(self.held, 0, sizeof(self.held))

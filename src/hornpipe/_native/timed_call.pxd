@@ -8,5 +8,5 @@ cdef long timed(
 ) except? -3
 cdef long guarded(const long *words) noexcept nogil
 cdef void use_clock_hook(void (*hook)(void *) noexcept) noexcept
-cdef void end_calls_until_told(bint on) noexcept
+cdef void interrupt_until_told(int number, long long first) noexcept
 cdef void abandon() noexcept

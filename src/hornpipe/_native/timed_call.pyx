@@ -89,7 +89,7 @@ cdef extern from "clock.h":
     void hold_clock_signal()
     int make_alarm(timer_t *)
     void set_alarm(timer_t, long long)
-    void nudge(int)
+    void nudge(int, long long)
     int clock_prepare()
     int clock_begin(clock_use *, int)
     void clock_end(clock_use *)
@@ -125,9 +125,12 @@ cdef void use_clock_hook(void (*hook)(void *) noexcept) noexcept:
     hold_clock_signal()
 
 
-cdef void end_calls_until_told(bint on) noexcept:
-    """From 1 ms from now on, end what this thread waits in, for Python to look for signals; or not any more."""
-    nudge(on)
+cdef void interrupt_until_told(int number, long long first) noexcept:
+    """From ``first`` nanoseconds from now on, have Python look for this signal, and end what this thread waits in.
+
+    With 0 not any more.
+    """
+    nudge(number, first)
 
 
 cdef long timed(
