@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import hornpipe as hp
+from hornpipe._native.buffers import ByteSink
 from hornpipe.fd import pipe
 from hornpipe.testing import stubborn
 from hornpipe.testing.stubborn import wait_gone
@@ -290,3 +291,14 @@ def test_a_callable_is_captured_like_a_program() -> None:
     """perlipc:O7."""
     got = hp.fn(lambda: (sys.stdout.write("o"), sys.stderr.write("e"))).capture()
     assert (got.stdout, got.stderr) == ("o", "e")
+
+
+def test_a_first_byte_that_comes_alone_is_the_first_of_many() -> None:
+    """Bytes of one are shared by everybody, and must not grow."""
+    sink = ByteSink()
+    reader, writer = pipe()
+    with reader, writer:
+        for data in (b"x", b"yz", b"0" * 5000):
+            os.write(writer.fileno(), data)
+            assert sink.fill(reader.fileno(), 65536) == len(data)
+    assert sink.finish() == b"xyz" + b"0" * 5000

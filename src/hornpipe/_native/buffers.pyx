@@ -169,6 +169,15 @@ cdef class ByteSink:
     def fill(self, int fd, size_t size):
         """One read(2) of at most ``size`` bytes: the count, 0 at the end, -1 when it would block."""
         cdef Py_ssize_t count
+        cdef char first[65536]
+        if self.data == NULL and size <= sizeof(first):
+            # Most outputs are short or empty: 64 KiB from the heap, only to give them back, cost more than the read.
+            count = read_some(fd, first, size)
+            if count > 0:
+                self.reserve(count)
+                memcpy(bytes_start(self.data), first, count)
+                self.used = count
+            return count
         self.reserve(size)
         count = read_some(fd, bytes_start(self.data) + self.used, size)
         if count > 0:
