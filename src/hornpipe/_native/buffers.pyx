@@ -18,8 +18,6 @@ cdef extern from *:
     """
     #include <malloc.h>
     #include <poll.h>
-    #include <sched.h>
-    #include <sys/ioctl.h>
     #include <sys/mman.h>
     #include <sys/socket.h>
     #include <unistd.h>
@@ -48,20 +46,8 @@ cdef extern from *:
         (void)start;
     #endif
     }
-
-    /* Whether there is something to read; looked at so many times, with the processor offered to others between. */
-    static int more_has_come(int fd, int looks) {
-        int waiting = 0;
-        while (looks--) {
-            if (ioctl(fd, FIONREAD, &waiting) || waiting > 0)
-                break;
-            sched_yield();
-        }
-        return waiting > 0;
-    }
     """
     void ask_for_huge_pages(char *) nogil
-    bint more_has_come(int, int) nogil
     Py_ssize_t read_bytes "read"(int, void *, size_t) nogil
     Py_ssize_t write_bytes "write"(int, const void *, size_t) nogil
     Py_ssize_t recv(int, void *, size_t, int) nogil
@@ -197,26 +183,6 @@ cdef class ByteSink:
         if ready == -32768:
             return ready
         return self.fill(fd, size)
-
-    def gather(self, int fd, size_t size, int looks):
-        """read(2) for as long as more keeps coming, and not more than ``size`` bytes: how many they were.
-
-        Between two reads it looks ``looks`` times (ioctl_tty(2), FIONREAD) and does not sleep.
-        """
-        cdef size_t start = self.used, end = start + size
-        cdef Py_ssize_t count
-        cdef bint more
-        self.reserve(size)
-        while self.used < end:
-            with nogil:
-                more = more_has_come(fd, looks)
-            if not more:
-                break
-            count = read_some(fd, bytes_start(self.data) + self.used, end - self.used)
-            if count <= 0:
-                break
-            self.used += count
-        return self.used - start
 
     def append(self, const unsigned char[::1] data):
         """Adds a copy of ``data``."""

@@ -33,7 +33,7 @@ class PopenSpawn(SpawnBase):
     (0, 0)
     """
 
-    _owned = True
+    _longest_read = 64 * 1024
 
     def __init__(
         self,

@@ -59,7 +59,6 @@ class spawn(OnTerminal):
     STDERR_FILENO = 2
     str_last_chars = 100
     """How many characters of what came last ``str()`` shows."""
-    _owned = True
     _process: Process | None = None
     _terminal: Descriptor | None = None
 

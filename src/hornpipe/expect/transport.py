@@ -16,12 +16,6 @@ from hornpipe.fd import write_some
 
 _BATCH = 64 * 1024
 """Bytes taken from a talkative transport before they are searched, where ``maxread`` does not say less."""
-_FIRST, _MUCH = 4096, 1024
-"""Bytes of a first read, and how many of them promise more."""
-_LOOKS = 500
-"""Looks for more of a flood before we sleep: 0.1 ms or so. The kernel thread that fills a terminal's 4 KiB anew takes
-10 to 50 us, and to fall asleep and be woken costs as much again. Between 200 and 1000 looks no difference was to be
-seen; without any, a flood took about a fifth longer, on a machine that varied by as much."""
 DEFAULT_MAXREAD = 2000
 
 
@@ -78,23 +72,20 @@ class Transport:
         """The descriptor."""
         return self.child_fd
 
-    _owned = False
-    """Whether the descriptor is ours alone and does not block, so that it may be read until nothing is there."""
+    _longest_read = 4096
+    """Bytes: a terminal gives no more in one read. To look again and again for what comes next, and not to sleep, was
+    tried: on a busy machine a flood took a fifth longer, since what fills the terminal needs the processor as well."""
 
     def _receive(self, size: int, deadline: int) -> bytes | None:
         """At most ``size`` bytes; none at the end (a terminal's end is EIO, gotcha:TTY1); ``None`` at the deadline."""
         sink = ByteSink()
         fd = self.fileno()
         while True:
-            count = wait.fill(sink, fd, min(size, _FIRST), deadline)
+            count = wait.fill(sink, fd, min(size, self._longest_read), deadline)
             if count is None:
                 return None
             if count >= 0:
-                break
-        # A terminal gives 4 KiB in one read at most: what floods is gathered before it is looked at.
-        if self._owned and count >= _MUCH and size > count:
-            sink.gather(fd, size - count, _LOOKS)
-        return sink.finish()
+                return sink.finish()
 
     def _more(self, deadline: int) -> Any:
         """What comes next, decoded and logged; ``None`` at the deadline; raises ``EOF``."""
