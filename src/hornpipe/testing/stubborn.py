@@ -1,8 +1,8 @@
 """Ill-behaved programs, ready to run, for tests of whatever has to cope with them.
 
-Each function returns an argv: a list to be handed to hornpipe, ``subprocess`` or anything else.
+Each function returns an argv: a list to be handed to hornpipe, ``subprocess`` or anything else::
 
-    hp.cmd(*stubborn.ignores_term()).read(timeout=0.5, grace=0.1)
+    hp.cmd(*stubborn.ignores_term(), timeout=0.5, grace=0.1).read()
 
 They share three habits. One that has something to prepare prints the line ``ready`` when it has; read it instead of
 sleeping. None outlives its ``seconds``, so even one that escapes from a failed test is gone after a while. And those
