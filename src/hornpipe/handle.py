@@ -404,14 +404,14 @@ class Handle(Generic[Str]):
             rest = memoryview(data)[count:]
             while rest:
                 self._wait_for_room(fd)
-                count = descriptors.write_some(fd, rest[: self._step] if self._step else rest)
+                count = descriptors.write_some(self._writing_to(), rest[: self._step] if self._step else rest)
                 self._taken += count
                 rest = rest[count:]
         except BrokenPipeError:
             self._reader_gone()
 
     def _wait_for_room(self, fd: int) -> None:
-        bits = wait.one(fd, wait.WRITE, self._deadline)
+        bits = wait.on(self._writing_to, wait.WRITE, self._deadline)
         if not bits:
             self._expired("writing to")
         self._check_hung_up(bits)

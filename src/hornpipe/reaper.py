@@ -90,8 +90,18 @@ class Child:
         if self.status is not None:
             return True
         if self.pidfd >= 0:
-            return bool(wait.one(self.pidfd, wait.READ, deadline))
+            try:
+                return bool(wait.on(self._fileno, wait.READ, deadline))
+            except wait.ClosedMeanwhile:
+                if self not in ours:
+                    return True  # another thread was quicker, and has let go of it
+                raise
         return wait.child(self.pid, deadline) is not False
+
+    def _fileno(self) -> int:
+        if self.pidfd < 0:
+            raise wait.ClosedMeanwhile(f"the pidfd of process {self.pid} was closed by another thread")
+        return self.pidfd
 
     def wait(self, deadline: int) -> ExitStatus | None:
         """Wait for the status; ``None`` when the deadline passed first."""
@@ -155,7 +165,7 @@ class Child:
         """Let go of the pidfd: nobody will wait for it or signal it any more."""
         pidfd, self.pidfd = self.pidfd, -1
         if pidfd >= 0:
-            os.close(pidfd)
+            wait.close(pidfd)
 
     def __del__(self) -> None:
         # A signal handler may have interrupted the constructor; and at the end of a program its modules are emptied

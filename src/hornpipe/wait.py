@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from hornpipe._native import timed_call as _timed
 from hornpipe._native import wait as _wait
@@ -18,6 +18,7 @@ from hornpipe._native.buffers import ByteSink, ReadBuffer
 READ = select.POLLIN
 WRITE = select.POLLOUT
 CLOSED = _wait.CLOSED
+OUTDATED = _wait.OUTDATED
 
 # What poll reports beside POLLIN when nobody will write any more, and beside POLLOUT when nobody
 # will read: both mean that the next call will not block.
@@ -46,6 +47,32 @@ def one(fd: int, events: int, deadline: int) -> int:
     if bits == CLOSED:
         raise ClosedMeanwhile(f"descriptor {fd} was closed by another thread")
     return bits
+
+
+def on(fileno: Callable[[], int], events: int, deadline: int) -> int:
+    """The same for what another thread may close meanwhile: ``fileno`` gives its number, or raises when it is closed.
+
+    Between the look for the number and the poll it can be closed and its number given to another file, on
+    which the wait would go on for ever.
+    """
+    while True:
+        seen = _wait.closings_so_far()
+        bits = _wait.one(fileno(), events, deadline, seen)
+        if bits == CLOSED:
+            raise ClosedMeanwhile("the descriptor was closed by another thread")
+        if bits != OUTDATED:
+            return bits
+
+
+def on_any(wanted: Callable[[], list[tuple[int, int]]], deadline: int) -> list[tuple[int, int]]:
+    """``until`` for what another thread may close meanwhile: ``wanted`` gives the numbers, or raises."""
+    while True:
+        seen = _wait.closings_so_far()
+        ready = _wait.many(wanted(), deadline, seen)
+        if any(bits == CLOSED for _, bits in ready):
+            raise ClosedMeanwhile("a descriptor was closed by another thread")
+        if not any(bits == OUTDATED for _, bits in ready):
+            return ready
 
 
 closings_so_far = _wait.closings_so_far

@@ -308,7 +308,8 @@ cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
     object PyErr_SetFromErrno(object)
 
-CLOSED = -32768  # not a combination of poll's bits
+CLOSED = -32768  # not combinations of poll's bits
+OUTDATED = -32767
 
 
 cdef int onward = -1  # somebody else's, that had its place
@@ -429,9 +430,12 @@ cdef Py_ssize_t read_at_first_look(int fd, char *where, size_t size, long long d
     return count if count > 0 else -1
 
 
-def one(int fd, short events, long long deadline):
-    """poll(2) on one descriptor: its ready bits, 0 at the deadline, CLOSED if it was closed."""
-    return wait_fd(fd, events, deadline, -1)
+def one(int fd, short events, long long deadline, long long seen=-1):
+    """poll(2) on one descriptor: its ready bits, 0 at the deadline, CLOSED if it was closed.
+
+    OUTDATED if a descriptor was closed since ``closings_so_far()`` was ``seen``, so that the number may be another's.
+    """
+    return wait_fd(fd, events, deadline, seen)
 
 
 def closings_so_far():
@@ -440,10 +444,10 @@ def closings_so_far():
     return closings
 
 
-def many(list wanted, long long deadline):
+def many(list wanted, long long deadline, long long seen=-1):
     """poll(2) on ``[(fd, events), ...]``: the ready ones as ``[(fd, bits), ...]``, empty at the deadline.
 
-    A descriptor that was closed meanwhile comes with the bits CLOSED.
+    A descriptor that was closed meanwhile comes with the bits CLOSED; OUTDATED is as with ``one``.
     """
     cdef Py_ssize_t i, count = len(wanted)
     cdef pollfd *set = <pollfd *>malloc((count + 1) * sizeof(pollfd))
@@ -460,7 +464,9 @@ def many(list wanted, long long deadline):
             for i in range(count):
                 set[i].revents = 0
             with nogil:
-                result = poll_once(set, count, deadline, look, -1, told(), &closed)
+                result = poll_once(set, count, deadline, look, seen, told(), &closed)
+            if closed == 2:
+                return [(set[i].fd, OUTDATED) for i in range(count)]
             if result > 0 or closed:
                 return [(set[i].fd, CLOSED if closed and not set[i].revents else set[i].revents)
                         for i in range(count) if set[i].revents or closed]

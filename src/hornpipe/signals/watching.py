@@ -79,7 +79,7 @@ class Watch:
             for number in self._numbers:
                 if dispositions.displaced(number):
                     dispositions.report(number)
-            if not wait.one(self.fileno(), wait.READ, deadline):
+            if not wait.on(self.fileno, wait.READ, deadline):
                 names = ", ".join(map(signal_name, self._numbers))
                 raise TimeoutError(f"none of {names} came within {timeout:g} s")
 

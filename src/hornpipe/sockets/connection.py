@@ -336,7 +336,7 @@ class Connection(SocketHandle[Str]):
             try:
                 count = self._socket.calls.sendmsg([data], rights.message(numbers), NO_WAIT)
             except BlockingIOError:
-                if not wait.one(self._writing_to(), wait.WRITE, deadline):
+                if not wait.on(self._writing_to, wait.WRITE, deadline):
                     self._expired("writing to")
             except (BrokenPipeError, ConnectionResetError):
                 self._gone()
@@ -379,7 +379,7 @@ class Connection(SocketHandle[Str]):
         if not self._receives_fds:
             return super()._receive(fd, seen)
         # A plain read would drop descriptors that come with the data, and reading ahead goes past where they are.
-        if not wait.one(fd, wait.READ, self._read_by):
+        if not wait.on(self._reading_from, wait.READ, self._read_by):
             return None
         try:
             data, messages, flags, _ = self._socket.calls.recvmsg(

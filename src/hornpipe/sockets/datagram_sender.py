@@ -209,7 +209,7 @@ class Sender:
 
     def _await_room(self, deadline: int, name: Any) -> None:
         if self._scheme == "udp" or name is None:
-            ready = bool(wait.one(self.fileno(), wait.WRITE, deadline))
+            ready = bool(wait.on(self.fileno, wait.WRITE, deadline))
         else:
             # Writable says that we have room; it is the receiver who has none (gotcha:U4).
             wait.until([], sooner(deadline, after(_ROOM)))

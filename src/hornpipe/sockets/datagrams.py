@@ -90,7 +90,7 @@ class DatagramSocket(Sender):
             # gotcha:U5: what poll has promised had a wrong checksum.
 
     def _await_message(self, deadline: int) -> None:
-        bits = wait.one(self.fileno(), wait.READ, deadline)
+        bits = wait.on(self.fileno, wait.READ, deadline)
         if not bits:
             raise TimeoutError(f"no datagram came over {self._shown()} in time")
         if not bits & wait.READ:

@@ -160,8 +160,11 @@ class Listener:
             last = passed(deadline)
 
     def _ready(self, deadline: int) -> list[int]:
+        return [fd for fd, _ in wait.on_any(self._wanted, deadline)]
+
+    def _wanted(self) -> list[tuple[int, int]]:
         self.fileno()
-        return [fd for fd, _ in wait.until([(fd, wait.READ) for fd in self._sockets], deadline)]
+        return [(fd, wait.READ) for fd in self._sockets]
 
     @property
     def descriptors(self) -> list[int]:

@@ -313,7 +313,7 @@ class SocketHandle(Handle[Str]):
     def _push(self, deadline: int) -> None:
         """Send all that is gathered, whichever thread gathered it."""
         while not self._push_once():
-            if not wait.one(self._writing_to(), wait.WRITE, deadline) or passed(deadline):
+            if not wait.on(self._writing_to, wait.WRITE, deadline) or passed(deadline):
                 self._expired("writing to")
 
     def _push_once(self) -> bool:
@@ -330,7 +330,7 @@ class SocketHandle(Handle[Str]):
     def _push_until_readable(self) -> None:
         # Not all of it first: a peer that answers while it reads would wait for us as we for it (promise 2).
         while not self._push_once():
-            bits = wait.one(self._writing_to(), wait.READ | wait.WRITE, self._read_by)
+            bits = wait.on(self._writing_to, wait.READ | wait.WRITE, self._read_by)
             if wait.readable(bits):
                 return
             if not bits or passed(self._read_by):

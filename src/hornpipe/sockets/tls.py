@@ -103,7 +103,7 @@ class TlsConnection(Connection[Str]):
 
     def _feed(self, deadline: int, *, handshaking: bool = False) -> int | None:
         """Receive what is encrypted: how much, 0 at the end, ``None`` when nothing has come."""
-        if not wait.one(self._reading_from(), wait.READ, deadline):
+        if not wait.on(self._reading_from, wait.READ, deadline):
             return None
         with self._sending:
             if handshaking and self._shaken:
@@ -180,7 +180,7 @@ class TlsConnection(Connection[Str]):
                     self._gone()
             if not self._cipher:
                 return
-            if not wait.one(self._reading_from(), wait.WRITE, deadline) or passed(deadline):
+            if not wait.on(self._reading_from, wait.WRITE, deadline) or passed(deadline):
                 self._expired("writing to")
 
     # --- the end ---
