@@ -89,6 +89,10 @@ int child_failed(struct child_failure *failure, int stage, int which);
 /* Replaces the process; returns only on failure, with *failure filled. */
 void child_exec(const struct child_plan *plan, struct child_failure *failure);
 
+/* Whether the kernel keeps the dead for whoever waits for them (CHLD is not ignored). What does not stay cannot be asked
+ * whether its timer has killed it: such a child must not share our memory. */
+int child_stays_when_dead(void);
+
 /* Starts the plan's program. Returns the pid, or -1 with *failure filled (nothing is left
  * behind then: the failed child is reaped).
  *

@@ -25,14 +25,14 @@
 /* A vfork holds the calling thread until the exec, which may take for ever: of a program on a server that does not
  * answer, under a virus scanner's eyes, or with somebody else's lease (fcntl(2)) on it. Neither its deadline nor its
  * signals would mean anything to the thread. So the child has a timer that kills it when it is late; timers end with
- * the exec (timer_create(2)). A caller who finds it killed so tries again with a real fork, and waits for that. */
+ * the exec (timer_create(2)). A caller who finds it killed so tries again with a real fork, and waits for that.
+ *
+ * We are woken before that end of the timers, when the child gives our memory back:
+ *   1. The child has done so, and we go on.  2. It loses the processor, on a busy machine for long.
+ *   3. The timer kills it, and so a program that we have called started.
+ * So we go on only when it is over this point, of which the kernel says that it "has execed": to setpgid(2), which may
+ * change nothing then. A system call more, and nearly always one is enough. */
 #define LATE 30000000L /* nanoseconds; handlers have to run within 50 ms, and the fork takes its time too */
-
-static long long now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec * 1000000000LL + time.tv_nsec;
-}
 
 static void die_when_late(void) {
     struct sigevent event;
@@ -45,11 +45,10 @@ static void die_when_late(void) {
         timer_settime(timer, 0, &when, NULL);
 }
 
-/* Whether it is dying, or dead, and has not exec'ed: then the timer was first, and it has done nothing. From waitid(2)
- * the same could be somebody's KILL a moment after the exec, and we are awake before it is a zombie; so the kernel is
- * asked for the process's flags (proc(5)), which a zombie still has. */
-static int was_late(pid_t pid) {
-    enum { EXITING = 0x4, FORKED_AND_NOT_EXECED = 0x40 }; /* PF_EXITING, PF_FORKNOEXEC of linux/sched.h */
+enum { EXITING = 0x4, FORKED_AND_NOT_EXECED = 0x40 }; /* PF_EXITING, PF_FORKNOEXEC of linux/sched.h */
+
+/* The process's flags (proc(5)), which a zombie still has; 0 where they are not to be had. */
+static unsigned long flags_of(pid_t pid) {
     char path[40], text[256], *at;
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -61,7 +60,25 @@ static int was_late(pid_t pid) {
     at = strrchr(text, ')'); /* its name may have anything in it */
     for (int field = 2; at && field < 9; field++)
         at = strchr(at + 1, ' ');
-    return at && (~strtoul(at, NULL, 10) & (EXITING | FORKED_AND_NOT_EXECED)) == 0;
+    return at ? strtoul(at, NULL, 10) : 0;
+}
+
+/* Waits until it has exec'ed, or failed to in time: then it is dying, or dead, and has not exec'ed. The timer was first,
+ * and it has done nothing. From waitid(2) the same could be somebody's KILL a moment after the exec, and we are awake
+ * before it is a zombie. */
+static int was_late(const struct child_plan *plan, pid_t pid) {
+    pid_t group = !plan->new_group ? getpgrp() : plan->group > 0 ? plan->group : pid; /* where it is already */
+    for (;;) {
+        /* Of a child in another session it says only that. */
+        if (!plan->new_session && setpgid(pid, group) < 0 && (errno == EACCES || errno == ESRCH))
+            return 0;
+        unsigned long flags = flags_of(pid);
+        if (!(flags & FORKED_AND_NOT_EXECED))
+            return 0;
+        if (flags & EXITING)
+            return 1;
+        sched_yield(); /* to the child */
+    }
 }
 
 struct launch {
@@ -171,6 +188,11 @@ static pid_t start_child(struct launch *launch, int share_memory, int want_pidfd
 #endif
 }
 
+int child_stays_when_dead(void) {
+    struct sigaction now;
+    return sigaction(SIGCHLD, NULL, &now) < 0 || (now.sa_handler != SIG_IGN && !(now.sa_flags & SA_NOCLDWAIT));
+}
+
 pid_t child_launch(const struct child_plan *plan, int share_memory, int want_pidfd,
                    int *pidfd, int *report, struct child_failure *failure) {
     int pipe_ends[2] = {-1, -1};
@@ -186,7 +208,6 @@ pid_t child_launch(const struct child_plan *plan, int share_memory, int want_pid
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     struct launch launch = {plan, failure, pipe_ends[1], plan->death_signal ? getpid() : 0, 0};
-    long long begin = now();
     pid_t pid = start_child(&launch, share_memory, want_pidfd, pidfd);
     int error = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -199,7 +220,7 @@ pid_t child_launch(const struct child_plan *plan, int share_memory, int want_pid
         child_failed(failure, STAGE_FORK, 0);
         return -1;
     }
-    if (share_memory && !failure->error && now() - begin >= LATE && was_late(pid)) {
+    if (share_memory && !failure->error && was_late(plan, pid)) {
         errno = ETIME;
         child_failed(failure, STAGE_EXEC, 0);
     }

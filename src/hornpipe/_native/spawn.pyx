@@ -50,6 +50,7 @@ cdef extern from "child.h" nogil:
     void child_exec(const child_plan *, child_failure *)
     void child_reset_signals(uint64_t, uint64_t)
     uint64_t child_ignored_signals()
+    int child_stays_when_dead()
     pid_t child_launch(const child_plan *, int, int, int *, int *, child_failure *)
 
 cdef extern from *:
@@ -290,7 +291,7 @@ cdef class Plan:
         self.plan.envp = c_environment.items
         self.plan.may_be_ignored = may_be_ignored()
         add_to(ours, child)
-        if share_memory:
+        if share_memory and child_stays_when_dead():
             # The calling thread stands still until the exec; the others need not.
             with nogil:
                 pid = child_launch(&self.plan, 1, want_pidfd, &pidfd, &report, &failure)

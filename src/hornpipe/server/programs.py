@@ -78,14 +78,15 @@ class Program:
             connection.calls.setsockopt(SOL_SOCKET, SO_RCVTIMEO, self._idle)
             connection.calls.setsockopt(SOL_SOCKET, SO_SNDTIMEO, self._idle)
         plan = spawn.plan_of(self.recipe, (fd, fd, errors), group=True, terminal=-1, foreground=-1)
-        report, error, stage, which = plan.launch(
-            self._candidates,
-            self.recipe.arguments,
-            self._environment + variables(connection),
-            self.recipe.ids is None,
-            child,
-            reaper.ours,
-        )
+        environment = self._environment + variables(connection)
+        share = self.recipe.ids is None
+        while True:
+            report, error, stage, which = plan.launch(
+                self._candidates, self.recipe.arguments, environment, share, child, reaper.ours
+            )
+            if error != errno.ETIME or not share:
+                break
+            share = False  # the exec takes long, and is waited for
         reaper.catch_up()
         if not child.pid:
             raise failure(self.recipe, error, stage, which, self._candidates)
