@@ -27,8 +27,9 @@ from typing import Any
 import pytest
 
 import hornpipe as hp
-from hornpipe import reaper
+from hornpipe import reaper, wait
 from hornpipe._native import spawn as _spawn
+from hornpipe.deadline import after
 from hornpipe.fd import Descriptor, pipe
 from hornpipe.process import Process
 from hornpipe.testing.processes import children, look_at
@@ -773,6 +774,30 @@ class TestClosingFromAnotherThread:
         thread.start()
         started.wait()
         return handle, thread, told, started
+
+    @pytest.mark.parametrize("several", [False, True])
+    def test_after_its_number_was_looked_up_is_noticed_although_the_number_is_anothers_now(self, several: bool):
+        """gotcha:R8: that other file may have nothing to say for ever."""
+        ours, stranger = pipe(), pipe()
+        number = ours[0].fileno()
+        looks: list[int] = []
+
+        def fileno() -> int:
+            looks.append(number)
+            if len(looks) == 2:
+                raise ValueError("closed")
+            ours[0].close()
+            os.dup2(stranger[0].fileno(), number, inheritable=False)
+            return number
+
+        with pytest.raises(ValueError, match="closed"):
+            if several:
+                wait.on_any(lambda: [(fileno(), wait.READ)], after(20))
+            else:
+                wait.on(fileno, wait.READ, after(20))
+        os.close(number)
+        for end in (ours[1], *stranger):
+            end.close()
 
     @pytest.mark.parametrize("call", ["readline", "read"])
     def test_wakes_a_blocked_reader_with_value_error(self, call: str):
