@@ -38,6 +38,7 @@ ORDER = """
     spawn
     contain pty
     foreground
+    redirections
     job
     command
     fifo_answers fifo input_files address resolve alarms

@@ -62,11 +62,12 @@ if TYPE_CHECKING:  # what a checker sees; at run time each name is looked up at 
     from hornpipe.handle import Handle
     from hornpipe.image import kept_descriptors
     from hornpipe.input_files import Inputs, inputs
-    from hornpipe.job import CLOSED, NULL, STDOUT, TAIL, Job
+    from hornpipe.job import Job
     from hornpipe.lines import Head, Tail
     from hornpipe.locks import lock
     from hornpipe.pidfile import AlreadyRunning
     from hornpipe.process import Detached, Process
+    from hornpipe.redirections import CLOSED, NULL, STDOUT, TAIL
     from hornpipe.reexec import on_hup, restart_on_hup
     from hornpipe.relays import Relayed, relay
     from hornpipe.resolve import host_name
@@ -201,11 +202,12 @@ _ROOMS = {
     "handle": ("Handle",),
     "image": ("kept_descriptors",),
     "input_files": ("Inputs", "inputs"),
-    "job": ("CLOSED", "NULL", "STDOUT", "TAIL", "Job"),
+    "job": ("Job",),
     "lines": ("Head", "Tail"),
     "locks": ("lock",),
     "pidfile": ("AlreadyRunning",),
     "process": ("Detached", "Process"),
+    "redirections": ("CLOSED", "NULL", "STDOUT", "TAIL"),
     "reexec": ("on_hup", "restart_on_hup"),
     "relays": ("Relayed", "relay"),
     "resolve": ("host_name",),

@@ -3,53 +3,26 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
 from typing import Any, NoReturn
 
 from hornpipe import deadline as deadlines
 from hornpipe import foreground, pty, spawn, wait
-from hornpipe.errors import CommandFailed, CommandTimeout, brief, indented, spawn_error
+from hornpipe.errors import CommandFailed, CommandTimeout, brief, indented
 from hornpipe.fd import Descriptor, above_stdio, pipe, widen
 from hornpipe.lines import Codec
 from hornpipe.process import AFTER_KILL, GRACE, Process
 from hornpipe.pump import Keeper, Pump, Sink, Tee, pieces
 from hornpipe.reaper import Child
+from hornpipe.redirections import NULL, STDOUT, TAIL, UNCHANGED, check_open, open_redirection, our_stderr
 from hornpipe.spawn.diagnosis import without_descriptors
 from hornpipe.spawn.recipe import Recipe
 from hornpipe.status import ExitStatus
 
 KEPT_OF_STDERR = 8192
 """Bytes of stderr that ``TAIL`` keeps."""
-
-
-class Redirect(Enum):
-    """Where a standard stream goes, besides files and descriptors."""
-
-    NULL = "NULL"
-    """/dev/null."""
-    CLOSED = "CLOSED"
-    """Nowhere: the program starts with it closed."""
-    STDOUT = "STDOUT"
-    """For stderr: wherever stdout goes, in the order of writing."""
-    TAIL = "TAIL"
-    """For stderr: on to ours, and its end is kept for the error."""
-
-    def __repr__(self) -> str:
-        return self.value
-
-
-NULL = Redirect.NULL
-CLOSED = Redirect.CLOSED
-STDOUT = Redirect.STDOUT
-TAIL = Redirect.TAIL
-
-
-UNCHANGED = (None, None, None)
-"""Redirections that say nothing."""
 
 
 class Stage:
@@ -159,7 +132,7 @@ class Job:
         """
         for stage in self._stages:
             if stage.redirections != UNCHANGED or stage.recipe.pass_fds:
-                _check_open(stage)
+                check_open(stage.recipe, stage.redirections)
         temporary: list[Descriptor] = []
         self._buffer_limit = buffer_limit
         try:
@@ -301,7 +274,7 @@ class Job:
         if wanted_err is STDOUT or (wanted_err is None and terminal is not None):
             ends[2] = ends[1] if ends[1] is not None else 1
         elif wanted_err is TAIL:
-            ends[2] = self._keep_stderr(number, Tee(_our_stderr(), KEPT_OF_STDERR), temporary)
+            ends[2] = self._keep_stderr(number, Tee(our_stderr(), KEPT_OF_STDERR), temporary)
         elif wanted_err is not None:
             ends[2] = opened(wanted_err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         elif stderr == "keep":
@@ -361,7 +334,7 @@ class Job:
                 if not process.wait_for_end(self._deadline):
                     self.expire()
             statuses = self._statuses(self._deadline)
-            if front is not None and any(status.signal == 2 for status in statuses):
+            if front is not None and any(status.signal == int(signal.SIGINT) for status in statuses):
                 # Ctrl-C went to the group in front alone; the user meant the whole, and us.
                 raise KeyboardInterrupt
         except BaseException:
@@ -590,24 +563,6 @@ class Job:
         return f"<Job {self._terms.label!r}, pids {', '.join(map(str, self.pids))}>"
 
 
-def _check_open(stage: Stage) -> None:
-    """A closed number would be taken by the next pipe we make, and the child would be given that."""
-    given = stage.recipe.pass_fds
-    for wanted in stage.redirections:
-        if isinstance(wanted, int):
-            given = (*given, wanted)
-    for fd in given:
-        try:
-            fcntl.fcntl(fd, fcntl.F_GETFD)
-        except OSError as error:
-            raise spawn_error(
-                error.errno or 0,
-                f"cannot start {stage.recipe.label!r}: descriptor {fd} is to be given to it, and is not open",
-                stage="descriptors",
-                argv=stage.recipe.argv,
-            ) from None
-
-
 def _past(status: ExitStatus) -> str:
     return f"was {status}" if status.signal is not None else str(status) if status.known else f"ended, {status}"
 
@@ -620,35 +575,3 @@ def _leniently(codec: Codec[Any], data: bytes) -> Any:
         return codec.decode(data)
     except UnicodeDecodeError:
         return data.decode("utf-8", "surrogateescape")
-
-
-def _our_stderr() -> int:
-    try:
-        os.fstat(2)
-    except OSError:
-        return -1
-    return 2
-
-
-def open_redirection(
-    wanted: Any, flags: int, temporary: list[Descriptor], deadline: int = deadlines.NEVER
-) -> int | None:
-    """The descriptor that a redirection means; ``TimeoutError`` for a FIFO whose other end does not come in time."""
-    if wanted is CLOSED:
-        return spawn.SHUT
-    if isinstance(wanted, int):
-        return wanted
-    number: int | None = None
-    if wanted is NULL:
-        number = os.open(os.devnull, flags & ~(os.O_CREAT | os.O_TRUNC) | os.O_CLOEXEC)
-    elif isinstance(wanted, os.PathLike):
-        path = os.fspath(wanted)
-        number = wait.open_path(path, flags, 0o666, deadline)
-        if number is None:
-            raise TimeoutError(f"nobody has opened the other end of {path!r}")
-    if number is not None:
-        opened = Descriptor(number)
-        temporary.append(opened)
-        return opened.fileno()
-    theirs: int = wanted.fileno()
-    return theirs

@@ -20,7 +20,7 @@ from hornpipe.command import Runnable, fn
 from hornpipe.deadline import NEVER, after, passed, sooner
 from hornpipe.errors import CommandTimeout
 from hornpipe.fd import Descriptor, above_stdio, pipe
-from hornpipe.job import NULL
+from hornpipe.redirections import NULL
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from hornpipe import image
 from hornpipe.command import Command, cmd
 from hornpipe.deadline import after
 from hornpipe.fd import nonblocking, pipe
-from hornpipe.job import NULL
+from hornpipe.redirections import NULL
 from hornpipe.succession import environment
 
 _UP = b"\0up\0"

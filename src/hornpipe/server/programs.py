@@ -18,8 +18,8 @@ from hornpipe.command import Command
 from hornpipe.deadline import NEVER, after
 from hornpipe.errors import SpawnError
 from hornpipe.fd import Descriptor, pipe
-from hornpipe.job import STDOUT, open_redirection
 from hornpipe.reaper import Child
+from hornpipe.redirections import STDOUT, open_redirection
 from hornpipe.server import counts
 from hornpipe.server.conversing import converse
 from hornpipe.server.forked import AFTER_TERM, Forked
