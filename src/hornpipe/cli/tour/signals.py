@@ -50,7 +50,7 @@ def ignored_for_a_while(judge: Judge) -> str:
     return f"inside: {came[0]}, and ignored; outside: sent, and {came[1]}"
 
 
-@row("cat")
+@row("env", "cat")
 def hang_up_the_group(judge: Judge) -> str:
     """HUP for the whole process group, which only we survive.
 
@@ -193,8 +193,10 @@ def _kill(*words: str) -> str:
 
 
 def _hang_up() -> tuple[int, list[str]]:
+    # Under nohup it is ignored, which children inherit.
+    cat = hp.cmd("env", "--default-signal=HUP", "cat", check=False)
     with contextlib.ExitStack() as stack:
-        cats = [stack.enter_context(hp.cmd("cat", check=False).duplex()) for _ in range(3)]
+        cats = [stack.enter_context(cat.duplex()) for _ in range(3)]
         there = [cat.ask("there") for cat in cats]
         hp.signals.kill_group("HUP")
         stack.close()
