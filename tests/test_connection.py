@@ -360,6 +360,19 @@ class TestEnds:
         assert len(errors) == 1
         other.close()
 
+    def test_a_number_that_was_closed_with_a_cycle_is_closed_once(self) -> None:
+        """gotcha:R8: Python finalizes the parts of a cycle in any order; the number is soon somebody else's."""
+        one, other = hp.socket_pair()
+        other.close()
+        descriptor = one._socket
+        number = descriptor.fileno()
+        socket.socket(fileno=descriptor.calls.detach()).close()  # as the finalizer of the calls does
+        stranger = os.open(os.devnull, os.O_RDONLY)
+        assert stranger == number  # the kernel gives the lowest one
+        one.close()
+        os.fstat(number)
+        os.close(number)
+
     def test_what_is_closed_has_no_end(self) -> None:
         """Also when the end had been read before."""
         one, other = hp.socket_pair()

@@ -61,9 +61,11 @@ class Socket(Descriptor):
 
     def close(self) -> None:
         """Close it; closing twice does nothing."""
-        if self._calls is not None:
-            self._calls.detach()  # two owners would close it twice, and the second time somebody else's
         fd, self._fd = self._fd, -1
+        # Two owners would close it twice, and the second time somebody else's. Where both are collected in a cycle,
+        # the other one's finalizer may have been the first.
+        if self._calls is not None and self._calls.detach() < 0:
+            return
         if fd >= 0:
             wait.close(fd)
 
