@@ -368,7 +368,9 @@ class TestEnds:
         number = descriptor.fileno()
         socket.socket(fileno=descriptor.calls.detach()).close()  # as the finalizer of the calls does
         stranger = os.open(os.devnull, os.O_RDONLY)
-        assert stranger == number  # the kernel gives the lowest one
+        if stranger != number:  # the kernel gives the lowest one
+            os.dup2(stranger, number, inheritable=False)
+            os.close(stranger)
         one.close()
         os.fstat(number)
         os.close(number)
