@@ -90,7 +90,7 @@ class TestKill:
             hp.kill("TERM", pid)
 
     def test_without_anybody_is_a_mistake(self):
-        with pytest.raises(TypeError, match="signal first"):
+        with pytest.raises(TypeError, match="signal comes first"):
             hp.kill("TERM")
 
     @pytest.mark.skipif(os.getuid() != 0, reason="somebody whom we may not signal is needed")
