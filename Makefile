@@ -44,8 +44,9 @@ check: .venv/.needs-check .venv/.needs-cli .venv/.needs-test build/.check-native
 check-proofs: .venv/.hornpipe .venv/.needs-cli .venv/.needs-test .venv/.needs-build tools
 	@env -u PYTHONUNBUFFERED $(BIN)/python tools/check_proofs.py $(ARGS)
 
+# What hangs up a terminal must be heard: under nohup a peer waited for ever.
 bench: .venv/.hornpipe .venv/.needs-bench tools
-	@env -u PYTHONUNBUFFERED $(BIN)/python -m benchmarks $(ARGS)
+	@env --default-signal -u PYTHONUNBUFFERED $(BIN)/python -m benchmarks $(ARGS)
 
 # The run of the tour that the docs show is made by the build.
 docs: .venv/.hornpipe .venv/.needs-docs .venv/.needs-cli tools

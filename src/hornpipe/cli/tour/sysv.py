@@ -78,8 +78,9 @@ def made_once(judge: Judge) -> str:
     """
     key = hp.sysv.key_for(f"hornpipe tour {time.monotonic_ns()}")
     starter = hp.sysv.SemaphoreSet.create([0])
-    with starter, _removed_after(key):
-        racers = [hp.fn(_race, starter, key).with_options(timeout=PATIENCE).start() for _ in range(_RACERS)]
+    with starter, _removed_after(key), contextlib.ExitStack() as stack:
+        race = hp.fn(_race, starter, key).with_options(timeout=PATIENCE)
+        racers = [stack.enter_context(race.start()) for _ in range(_RACERS)]
         starter[0].release(_RACERS)
         judge.same([racer.wait().code for racer in racers], [0] * _RACERS, "how they fared")
         sems = hp.sysv.SemaphoreSet.open(key)
