@@ -29,6 +29,12 @@ def update(results: list[Result], machine: str) -> None:
     PAGE.write_text(text)
 
 
+def _sentence(title: str) -> str:
+    """With a capital and a full stop; what is Python's or the shell's own stays as it is."""
+    first = title.split()[0]
+    return f"{title[0].upper() if first.isalpha() and first != 'gen' else title[0]}{title[1:]}."
+
+
 def section(result: Result, machine: str) -> str:
     """What the page says on a measurement."""
     measurement = result.measurement
@@ -36,7 +42,7 @@ def section(result: Result, machine: str) -> str:
     name = measurement.name
     base = reference(result)
     lines = [
-        f"### {name}\n\n{measurement.title.format(size=unit.sizes(result.size)).capitalize()}.\n",
+        f"### {name}\n\n{_sentence(measurement.title.format(size=unit.sizes(result.size)))}\n",
         f"```{{image}} performance/{name}.svg\n:alt: {name}, as multiples of the cost of {base}\n```\n",
         f"| | {unit.name} | x {base} |" + (" MiB grown |" if measurement.memory else ""),
         "|---|--:|--:|" + ("--:|" if measurement.memory else ""),
