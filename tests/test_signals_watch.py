@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import importlib.util
 import os
 import select
 import signal
@@ -241,7 +240,6 @@ class TestPolling:
 
         assert asyncio.run(main()) == ["USR1", "TERM"]
 
-    @pytest.mark.skipif(importlib.util.find_spec("trio") is None, reason="trio is not installed")
     def test_trio_can_drive_it(self):
         import trio
 
