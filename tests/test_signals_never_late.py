@@ -499,10 +499,23 @@ def linger(client: hp.Connection[str]) -> None:
 def a_server(call: Callable[[hp.Server], object], *, running: bool = False) -> Iterator[Callable[[], Shot]]:
     """One that is told to end; or one in the background, with a client that leaves at last."""
 
+    def told_to_end() -> Shot:
+        # Once, and not before it listens to TERM, which would be our own end.
+        lacking = ["ready", "shot"]
+
+        def have(what: str) -> None:
+            lacking.remove(what)
+            if not lacking:
+                lacking.append("nothing")
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        server = hp.Server("tcp://127.0.0.1:0", linger, stop_grace=60, ready=lambda: have("ready"))
+        return lambda: call(server), lambda: have("shot"), 0.05
+
     def arm() -> Shot:
-        server = hp.Server("tcp://127.0.0.1:0", linger, stop_grace=60)
         if not running:
-            return lambda: call(server), lambda: os.kill(os.getpid(), signal.SIGTERM), 0.05
+            return told_to_end()
+        server = hp.Server("tcp://127.0.0.1:0", linger, stop_grace=60)
         server.start()
         client = hp.connect(server.address)
         client.write("x\n")
