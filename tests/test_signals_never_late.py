@@ -496,11 +496,10 @@ def linger(client: hp.Connection[str]) -> None:
 
 
 @contextmanager
-def a_server(call: Callable[[hp.Server], object], *, running: bool = False) -> Iterator[Callable[[], Shot]]:
-    """One that is told to end; or one in the background, with a client that leaves at last."""
+def a_server_that_is_told_to_end() -> Iterator[Callable[[], Shot]]:
+    """Once, and not before it listens to TERM, which would be our own end."""
 
-    def told_to_end() -> Shot:
-        # Once, and not before it listens to TERM, which would be our own end.
+    def arm() -> Shot:
         lacking = ["ready", "shot"]
 
         def have(what: str) -> None:
@@ -509,12 +508,21 @@ def a_server(call: Callable[[hp.Server], object], *, running: bool = False) -> I
                 lacking.append("nothing")
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        server = hp.Server("tcp://127.0.0.1:0", linger, stop_grace=60, ready=lambda: have("ready"))
-        return lambda: call(server), lambda: have("shot"), 0.05
+        listener = hp.listen("tcp://127.0.0.1:0")
+        return (
+            lambda: hp.serve(listener, linger, stop_grace=60, ready=lambda: have("ready")),
+            lambda: have("shot"),
+            0.05,
+        )
+
+    yield arm
+
+
+@contextmanager
+def a_server(call: Callable[[hp.Server], object]) -> Iterator[Callable[[], Shot]]:
+    """One in the background, with a client that leaves at last."""
 
     def arm() -> Shot:
-        if not running:
-            return told_to_end()
         server = hp.Server("tcp://127.0.0.1:0", linger, stop_grace=60)
         server.start()
         client = hp.connect(server.address)
@@ -837,13 +845,11 @@ SOCKETS: dict[tuple[str, ...], Callable[[], Scenario]] = {
     ("connect",): a_full_listener,
     ("listen",): partial(a_locked_folder, lambda path: hp.listen(f"unix://{path}")),
     ("open_datagram",): partial(a_locked_folder, lambda path: hp.open_datagram(local=f"unixgram://{path}")),
-    ("serve", "Server.run"): partial(
-        a_server, lambda server: hp.serve(hp.listen("tcp://127.0.0.1:0"), linger, stop_grace=60)
-    ),
+    ("serve", "Server.run"): a_server_that_is_told_to_end,
     ("Server.start",): partial(a_start_of_a_server, hp.Server.start),
     ("Server.__enter__",): partial(a_start_of_a_server, hp.Server.__enter__),
-    ("Server.stop",): partial(a_server, hp.Server.stop, running=True),
-    ("Server.__exit__",): partial(a_server, leave, running=True),
+    ("Server.stop",): partial(a_server, hp.Server.stop),
+    ("Server.__exit__",): partial(a_server, leave),
     ("relay",): a_relay,
     ("host_name",): a_look_up,
     ("DatagramSocket.receive",): partial(a_sender, lambda peer: peer.receive(), answer_a_datagram),
