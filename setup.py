@@ -17,18 +17,21 @@ from setuptools.errors import LinkError
 
 NATIVE = Path("src/hornpipe/_native")
 
-# C that a module needs besides its own .pyx.
+# C that a module needs besides its own .pyx. A .pxi is a part of a .pyx, which includes it.
 EXTRA_SOURCES = {
+    "brood": ["client.c"],
     "spawn": ["child.c", "launch.c"],
     "signals": ["rings.c"],
     "sysv": ["debts.c"],
     "timed_call": ["clock.c", "guard.c"],
+    "wait": ["waiters.c"],
 }
 SUPERVISOR_SOURCES = ["supervisor.c", "arguments.c", "cgroup.c", "family.c", "child.c", "launch.c"]
 
 STRICT = os.environ.get("HORNPIPE_WERROR") == "1"
 # -g0: Python's own flags ask for debug information, which is nine tenths of the file; symbols stay.
-C_FLAGS = ["-O2", "-g0", "-Wall", "-Wextra", *(["-Werror"] if STRICT else [])]
+# Hidden: a module's entry is all that Python looks for; what its files call of each other needs no table then.
+C_FLAGS = ["-O2", "-g0", "-fvisibility=hidden", "-Wall", "-Wextra", *(["-Werror"] if STRICT else [])]
 Options.warning_errors = STRICT
 
 DIRECTIVES = {
@@ -49,7 +52,7 @@ DIRECTIVES = {
 
 def extensions() -> list[Extension]:
     """One module for each .pyx of the native room."""
-    headers = sorted(map(str, [*NATIVE.glob("*.h"), *NATIVE.glob("*.pxd")]))
+    headers = sorted(str(path) for kind in ("*.h", "*.pxd", "*.pxi") for path in NATIVE.glob(kind))
     return [
         Extension(
             f"hornpipe._native.{pyx.stem}",

@@ -22,6 +22,7 @@ import hornpipe
 
 PACKAGE = Path(hornpipe.__file__).parent
 NATIVE_SOURCES = Path(__file__).parent.parent / "src" / "hornpipe" / "_native"
+CYTHON = (".pyx", ".pxd", ".pxi")
 
 # The rooms in their order. A module imports from lines above its own and, on its own line, from
 # the left. Names of rooms that are still to be built hold their place.
@@ -161,7 +162,7 @@ def test_the_native_room_imports_nothing_of_the_house():
     if not NATIVE_SOURCES.is_dir():
         pytest.skip("no source tree beside the tests")
     pattern = re.compile(r"^\s*(?:from|import|cimport)\s+hornpipe(?!\._native)\b.*$", re.MULTILINE)
-    for path in [*NATIVE_SOURCES.glob("*.pyx"), *NATIVE_SOURCES.glob("*.pxd")]:
+    for path in (path for path in NATIVE_SOURCES.iterdir() if path.suffix in CYTHON):
         assert pattern.findall(path.read_text()) == [], path.name
 
 
@@ -511,6 +512,7 @@ NO_TYPES = {"return", "else", "do", "case", "and", "or", "not", "in", "if", "eli
 
 NATIVE_MAY_BLOCK = {
     "wait.pyx": "the native half of wait: poll",
+    "waiters.c": "a part of it",
     "timed_call.pyx": "calls that have no descriptor to poll",
     "supervisor.c": "a program of its own; no thread of ours is in it",
     "cgroup.c": "a part of it",
@@ -523,7 +525,7 @@ NATIVE_ALLOWED = {
     ("sysv.pyx", "do_send", "msgsnd"): "the same",
     ("sysv.pyx", "do_receive", "msgrcv"): "the same",
     ("brood.pyx", "run", "epoll_wait"): "40 ms at most, as the first look of wait, which goes on for it",
-    ("brood.pyx", "taken_in", "accept4"): "the listener is in non-blocking mode",
+    ("client.c", "client_take_in", "accept4"): "the listener is in non-blocking mode",
 }
 
 
@@ -539,7 +541,7 @@ TRIPLE = re.compile(r'(?P<head>cdef extern from[^\n]*:\s*)?"""(?P<body>.*?)"""',
 
 def bare_native(name: str, text: str) -> str:
     """The text without comments and strings; in Cython, C given verbatim to `cdef extern` counts as C."""
-    if not name.endswith((".pyx", ".pxd")):
+    if not name.endswith(CYTHON):
         return C_NOISE.sub(blank, text)
 
     parts, at = [], 0
@@ -601,7 +603,7 @@ def test_only_the_native_half_of_wait_blocks():
     complaints = [
         f"{path.name}:{line}: {call} in {function}"
         for path in sorted(NATIVE_SOURCES.iterdir())
-        if path.suffix in {".pyx", ".pxd", ".c", ".h"} and path.name not in NATIVE_MAY_BLOCK
+        if path.suffix in {*CYTHON, ".c", ".h"} and path.name not in NATIVE_MAY_BLOCK
         for function, line, call in native_blocking_calls(path.name, path.read_text())
         if (path.name, function, call) not in NATIVE_ALLOWED
     ]
@@ -748,7 +750,7 @@ def test_the_wheel_has_types_for_everything():
 
 
 def test_the_wheel_has_no_sources_of_the_native_room():
-    assert [path.name for path in PACKAGE.rglob("*") if path.suffix in {".pyx", ".pxd", ".c", ".h"}] == []
+    assert [path.name for path in PACKAGE.rglob("*") if path.suffix in {*CYTHON, ".c", ".h"}] == []
 
 
 def test_the_supervisor_in_the_wheel_can_be_executed():

@@ -42,7 +42,7 @@ class Proof(NamedTuple):
     @property
     def is_native(self) -> bool:
         """Whether the change has to be compiled."""
-        return self.file.endswith((".pyx", ".c", ".h"))
+        return self.file.endswith((".pyx", ".pxi", ".c", ".h"))
 
 
 def main(rows: list[str]) -> int:

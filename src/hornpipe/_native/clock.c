@@ -2,6 +2,7 @@
 
 #include "clock.h"
 #include "guard.h"
+#include "own_pipe.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -189,20 +190,6 @@ void nudge(int number, long long first) {
 
 /* --- the pipe of arrivals --- */
 
-static int open_pipe(int ends[2]) {
-    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
-        return -1;
-    for (int i = 0; i < 2; i++)
-        if (ends[i] < 3) { /* 0, 1 and 2 are for what the program opens itself */
-            int lifted = fcntl(ends[i], F_DUPFD_CLOEXEC, 3);
-            if (lifted >= 0) {
-                close(ends[i]);
-                ends[i] = lifted;
-            }
-        }
-    return 0;
-}
-
 static int tell_this_thread(int fd) {
     struct f_owner_ex us = {F_OWNER_TID, (pid_t)syscall(SYS_gettid)};
     hold(ARRIVAL_SIGNAL, on_arrival);
@@ -237,7 +224,7 @@ static int read_end_last(int ends[2]) {
 static int make_arrivals(void) {
     if (arrivals.made)
         return 0;
-    if (open_pipe(arrivals.ends) < 0)
+    if (own_pipe(arrivals.ends) < 0)
         return -1;
     arrivals.made = 1;
     if (read_end_last(arrivals.ends) < 0 || tell_this_thread(arrivals.ends[0]) < 0) {
@@ -271,7 +258,6 @@ static void stop_lending(int to) {
 
 static void start_anew_in_child(void) {
     struct clock *mine = pthread_getspecific(key);
-    int ends[2];
     if (mine) {
         mine->made = mine->running = 0;
         mine->use = NULL; /* a wait that goes on here sets it again */
@@ -279,14 +265,9 @@ static void start_anew_in_child(void) {
     }
     if (arrivals.made)
         arrivals.stale = 1;
-    if (arrivals.made && waiting && waiting == mine && open_pipe(ends) == 0) {
-        /* A handler has forked in the middle of a wait, which goes on here: by a pipe that is not the parent's. */
-        for (int i = 0; i < 2; i++) {
-            dup3(ends[i], arrivals.ends[i], O_CLOEXEC);
-            close(ends[i]);
-        }
+    /* A handler has forked in the middle of a wait, which goes on here: by a pipe that is not the parent's. */
+    if (arrivals.made && waiting && waiting == mine && own_pipe_renew(arrivals.ends) == 0)
         arrivals.stale = tell_this_thread(arrivals.ends[0]) < 0;
-    }
 }
 
 void clock_in_child(void) {

@@ -63,33 +63,6 @@ cdef extern from *:
     #include <unistd.h>
     #include "clock.h"
 
-    /* 0 default, 1 ignored, 2 ours, 3 somebody else's; -1 with errno. */
-    static int kind_of(int number, struct sigaction *action) {
-        struct sigaction found;
-        if (sigaction(number, NULL, &found) < 0)
-            return -1;
-        /* Copied by its parts: libc's mask is longer than the kernel's, and the rest of it is not set. */
-        memset(action, 0, sizeof *action);
-        action->sa_sigaction = found.sa_sigaction;
-        action->sa_flags = found.sa_flags;
-        for (int other = 1; other < NSIG; other++)
-            if (sigismember(&found.sa_mask, other) == 1)
-                sigaddset(&action->sa_mask, other);
-        if (rings_installed(number))
-            return 2;
-        if (action->sa_flags & SA_SIGINFO)
-            return 3;
-        return action->sa_handler == SIG_DFL ? 0 : action->sa_handler == SIG_IGN ? 1 : 3;
-    }
-
-    static int set_plain(int number, int ignore, int flags) {
-        struct sigaction action;
-        memset(&action, 0, sizeof action);
-        action.sa_handler = ignore ? SIG_IGN : SIG_DFL;
-        action.sa_flags = flags;
-        return sigaction(number, &action, NULL);
-    }
-
     static int send_value(pid_t pid, int number, long long value) {
         union sigval carried;
         carried.sival_ptr = (void *)(intptr_t)value;
@@ -158,21 +131,7 @@ cdef extern from *:
     }
 
     static int in_main_thread(void) { return getpid() == (pid_t)syscall(SYS_gettid); }
-
-    static int last_signal;
-    static void die_of_it(void) {
-        if (last_signal) {
-            sigset_t set;
-            set_plain(last_signal, 0, 0);
-            sigemptyset(&set);
-            sigaddset(&set, last_signal);
-            raise(last_signal);
-            sigprocmask(SIG_UNBLOCK, &set, NULL);
-        }
-    }
     """
-    int kind_of(int, sigaction_t *)
-    int set_plain(int, int, int)
     int send_value(pid_t, int, long long)
     int send_record "send_again"(const signal_record *)
     int blocked_here(int)
@@ -192,9 +151,6 @@ cdef extern from *:
     int sigaddset(sigset_t *, int)
     int sigdelset(sigset_t *, int)
     int sigismember(const sigset_t *, int)
-    int last_signal
-    void die_of_it() noexcept
-    int SA_NOCLDSTOP, SA_NOCLDWAIT, SA_NODEFER, SA_RESETHAND, SA_RESTART
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t read(int, void *, size_t)
@@ -203,7 +159,6 @@ cdef extern from "<unistd.h>" nogil:
 
 cdef extern from "<signal.h>" nogil:
     int kill(pid_t, int)
-    int c_sigaction "sigaction"(int, const sigaction_t *, sigaction_t *)
 
 cdef extern from "Python.h":
     ctypedef struct PyObject:
@@ -215,25 +170,6 @@ cdef extern from "Python.h":
     object PyErr_SetFromErrno(object)
 
 guarded_call = guarded
-
-NOCLDSTOP = SA_NOCLDSTOP
-NOCLDWAIT = SA_NOCLDWAIT
-NODEFER = SA_NODEFER
-RESETHAND = SA_RESETHAND
-RESTART = SA_RESTART
-EXIT = ACTION_EXIT
-WRITE = ACTION_WRITE
-KILL_GROUP = ACTION_KILL_GROUP
-MOST_ACTIONS = ACTION_COUNT
-
-DEFAULT, IGNORED, OURS, FOREIGN = range(4)
-
-cdef enum:
-    MOST_LATE = 4096  # beyond that they stay in the ring, and then in the kernel
-    MOST_LATE_OF_ONE = 32  # standard signals, of which the kernel would keep one
-    CROWD = 256  # signals at once, from which on the time that they take is looked at
-    FLOOD = 30000000  # nanoseconds of handlers alone, after which the program is to get on
-    REST = 10000000  # nanoseconds for it
 
 
 cdef class Record:
@@ -334,319 +270,16 @@ def length(int ring):
     return ring_length(ring)
 
 
-def install(int number, int flags):
-    """sigaction(2) with our handler."""
-    if number >= first_queued():
-        use_clock_hook(rings_relieve)  # a full ring blocks these where they arrive: see rings.c
-    if rings_install(number, flags) < 0:
-        PyErr_SetFromErrno(OSError)
-
-
-def look(int number):
-    """The disposition in force: its kind, and its bytes for ``restore``."""
-    cdef sigaction_t found
-    cdef int kind = kind_of(number, &found)
-    if kind < 0:
-        PyErr_SetFromErrno(OSError)
-    return kind, (<char *>&found)[:sizeof(sigaction_t)]
-
-
-def restore(int number, bytes saved):
-    """sigaction(2) with what ``look`` gave."""
-    cdef sigaction_t before
-    if PyBytes_GET_SIZE(saved) != sizeof(sigaction_t):
-        raise ValueError("a disposition has another size")
-    memcpy(&before, PyBytes_AS_STRING(saved), sizeof(sigaction_t))
-    if c_sigaction(number, &before, NULL) < 0:
-        PyErr_SetFromErrno(OSError)
-
-
-def set_simply(int number, bint ignore, int flags):
-    """sigaction(2) with SIG_IGN or SIG_DFL."""
-    if set_plain(number, ignore, flags) < 0:
-        PyErr_SetFromErrno(OSError)
-
-
-_kept = {}
-
-
-def act(int number, list actions):
-    """What the handler does at once, before anything else: ``[(kind, number, bytes), ...]``."""
-    cdef action wanted[ACTION_COUNT]
-    cdef int i = 0
-    if len(actions) > ACTION_COUNT:
-        raise ValueError(f"a signal does at most {ACTION_COUNT} things at once")
-    for kind, argument, data in actions:
-        wanted[i].kind, wanted[i].number = kind, argument
-        wanted[i].bytes = PyBytes_AS_STRING(data)
-        wanted[i].length = PyBytes_GET_SIZE(data)
-        i += 1
-    with nogil:
-        rings_act(number, wanted, i)
-    _kept[number] = actions  # the handler reads their bytes
+# One module: the state of the ring, of who holds it and of who is handing out is one.
+include "dispositions.pxi"
+include "held.pxi"
+include "delivery.pxi"
 
 
 def queue(int pid, int number, long long value):
     """sigqueue(3)."""
     if send_value(pid, number, value) < 0:
         PyErr_SetFromErrno(OSError)
-
-
-cdef int holding = 0
-cdef Delivery delivery = None
-
-
-cdef class Held:
-    """A ``with`` block in which no signal is handled: what it changes, it changes as a whole.
-
-    Blocks everything in this thread (sigprocmask(2)), and lets our handlers wait for what had come before
-    or comes to another thread. Native, since a handler could run between two of Python's instructions,
-    and what it raised would leave the mask behind. Handlers that wait are called at the end.
-    """
-    cdef sigset_t before
-    cdef bint main
-
-    def __enter__(self):
-        self.begin()
-        return self
-
-    def __exit__(self, kind, error, trace):
-        self.finish()
-
-    cdef void begin(self) noexcept:
-        global holding
-        block_all(&self.before)
-        self.main = in_main_thread()
-        if self.main:
-            holding += 1
-
-    cdef int finish(self) except -1:
-        global holding
-        if self.main:
-            holding -= 1
-        pthread_sigmask(SIG_SETMASK, &self.before, NULL)
-        if self.main and not holding and delivery is not None:
-            delivery.again(0)
-            PyErr_CheckSignals()
-            if delivery.more():
-                delivery()  # for signals that nobody handles any more, the interpreter does not call us
-        return 0
-
-    def change(self, list numbers, bint block):
-        """Which of these are blocked from the end on, or are not; those that are changed by it."""
-        changed = [number for number in numbers if sigismember(&self.before, number) != block]
-        for number in changed:
-            if block:
-                sigaddset(&self.before, number)
-            else:
-                sigdelset(&self.before, number)
-        return changed
-
-
-cdef class Scope:
-    """A context manager that no handler can tear: it is entered and left as a whole, or not at all.
-
-    A subclass has ``_begin(held)`` and ``_end(held, error)``. Were it Python's own code that is called at
-    the end of a block, a handler that raises could come before the first line of it.
-    """
-
-    def __enter__(self):
-        cdef Held held = Held()
-        held.begin()
-        try:
-            self._begin(held)
-        except:
-            held.finish()
-            raise
-        try:
-            held.finish()
-        except BaseException as error:  # of a handler that had waited: the block will not be run, nor left
-            held.begin()
-            try:
-                self._end(held, error)
-            finally:
-                held.finish()
-            raise
-
-    def __exit__(self, kind, error, trace):
-        cdef Held held = Held()
-        held.begin()
-        try:
-            self._end(held, error)
-        finally:
-            held.finish()
-
-
-cdef class Delivery:
-    """What Python calls for our signals: hands out all that have arrived, each to its handler, in order.
-
-    Here and not in Python, since between two of Python's instructions another handler may run: it
-    would overtake a signal that has been taken out and not been handed over yet, and what it raised
-    would lose it.
-    """
-    cdef int ring
-    cdef uint64_t busy
-    cdef dict armed
-    cdef object nobody, kind, late
-    cdef int held[2][65]
-    cdef bint nudging
-    cdef long long flooded, resting  # since when handlers alone run, and until when none does; 0 is not at all
-
-    def __init__(self, int ring, dict armed, type kind, nobody):
-        """``armed``: number to (handler, mask of the numbers that wait meanwhile, ...); ``nobody`` gets the rest."""
-        from collections import deque
-
-        global delivery
-        delivery = self
-        self.ring = ring
-        self.armed = armed
-        self.kind = kind
-        self.nobody = nobody
-        self.late = deque()
-        self.busy = 0
-        self.flooded = self.resting = 0
-
-    cdef bint waits(self, int number):
-        return self.busy >> (number - 1) & 1
-
-    cdef Record next(self):
-        cdef Record arrived
-        cdef Py_ssize_t place
-        cdef int number
-        cdef int event
-        for place in range(len(self.late)):
-            arrived = <Record>self.late[place]
-            if not self.waits(arrived.record.number):
-                del self.late[place]
-                self.held[is_event(arrived.record.code)][arrived.record.number] -= 1
-                return arrived
-        while len(self.late) < MOST_LATE:
-            # Made first: making it may set off the garbage collector, and so any code, and so us again.
-            arrived = made(self.kind)
-            if not ring_take(self.ring, &arrived.record):
-                break
-            number = arrived.record.number
-            if not self.waits(number):
-                return arrived
-            event = is_event(arrived.record.code)
-            if number < first_queued() and self.held[event][number] >= MOST_LATE_OF_ONE:
-                rings_merge(number)
-            else:
-                self.late.append(arrived)
-                self.held[event][number] += 1
-        return None
-
-    cdef bint more(self):
-        """Whether something is there that can be handed out now."""
-        cdef Py_ssize_t place
-        for place in range(len(self.late)):
-            if not self.waits((<Record>self.late[place]).record.number):
-                return True
-        return len(self.late) < MOST_LATE and ring_length(self.ring) > 0
-
-    cdef int known(self, int number):
-        """This one, or another that Python's table has a handler for: for others the interpreter does not call us."""
-        cdef Py_ssize_t place = 0
-        cdef PyObject *any
-        if number not in self.armed and PyDict_Next(self.armed, &place, &any, NULL):
-            number = <object>any
-        return number
-
-    cdef int again(self, int number) except -1:
-        """Let the interpreter call us once more at its next safe point, without another signal."""
-        if self.more():
-            number = self.known(number)
-            PyErr_SetInterruptEx(number)
-            # We may have been called from within accept(2) or read(2), where Python looks once and waits again.
-            nudge(number, 1000000)
-            self.nudging = True
-        return 0
-
-    cdef void rest(self, int number) noexcept:
-        """Call nobody for a while: what floods us waits in the ring, and then in the kernel; the program gets on."""
-        self.flooded = 0
-        self.resting = monotonic_ns() + REST
-        nudge(self.known(number), REST)
-        self.nudging = True
-
-    def __call__(self, number=0, frame=None):
-        cdef Record arrived
-        cdef uint64_t added
-        cdef object entry
-        cdef int last = 0
-        if holding:
-            return
-        if self.resting:
-            if monotonic_ns() < self.resting:
-                return  # we are called when that is over
-            self.resting = 0
-        if self.nudging:
-            self.nudging = False
-            nudge(0, 0)
-        # What comes meanwhile is for the next call: in a storm the program must get a word in.
-        cdef Py_ssize_t left = len(self.late) + ring_length(self.ring)
-        cdef bint crowd = left > CROWD
-        if crowd and not self.flooded:
-            self.flooded = monotonic_ns()
-        elif not crowd:
-            self.flooded = 0
-        ring_rearm(self.ring)
-        while left > 0:
-            left -= 1
-            if crowd and monotonic_ns() - self.flooded > FLOOD and not blocked_here(SIGRTMAX):
-                self.rest(last)
-                return
-            arrived = self.next()
-            if arrived is None:
-                break
-            last = arrived.record.number
-            entry = self.armed.get(last)
-            if entry is None:
-                self.nobody(arrived)
-                continue
-            added = <uint64_t>entry[1] & ~self.busy
-            self.busy |= added
-            try:
-                entry[0](arrived)
-            except:
-                self.busy &= ~added
-                self.again(last)
-                raise
-            self.busy &= ~added
-        if crowd and not self.more():
-            self.flooded = 0
-        self.again(last)
-
-    cdef int forget(self) except -1:
-        """In a forked child: what has not been handed out is the parent's."""
-        self.flooded = self.resting = 0
-        if len(self.late):
-            self.late.clear()
-        memset(self.held, 0, sizeof(self.held))
-
-    def abandon(self):
-        """In one that does not return into the handlers under way: none of them holds anything back."""
-        self.busy = 0
-
-
-cdef class Insistent:
-    """A handler that sends itself its signal again when something else than ``gives_up`` comes out of it.
-
-    Another signal's handler has raised in the middle of it then, or the time of an alarm() was over, and
-    what it was to do is not done. Native, since that happens before its first instruction as well.
-    """
-    cdef tuple gives_up
-
-    def __init__(self, tuple gives_up not None):
-        self.gives_up = gives_up
-
-    def __call__(self, Record sig not None):
-        try:
-            self.act(sig)
-        except BaseException as error:
-            if not isinstance(error, self.gives_up):
-                kill(getpid(), sig.record.number)
-            raise
 
 
 def blocked(int number):
@@ -708,6 +341,25 @@ def abandon(int kept):
     rings_abandon(kept)
 
 
+# --- dying of it ---
+
+cdef extern from *:
+    """
+    static int last_signal;
+    static void die_of_it(void) {
+        if (last_signal) {
+            sigset_t set;
+            set_plain(last_signal, 0, 0);
+            sigemptyset(&set);
+            sigaddset(&set, last_signal);
+            raise(last_signal);
+            sigprocmask(SIG_UNBLOCK, &set, NULL);
+        }
+    }
+    """
+    int last_signal
+    void die_of_it() noexcept
+
 cdef bint registered = False
 
 
@@ -728,4 +380,3 @@ def told_to_die():
 def die():
     """Dies of it now."""
     die_of_it()
-
