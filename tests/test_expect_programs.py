@@ -21,6 +21,7 @@ import pytest
 import hornpipe.expect as pexpect
 from hornpipe.expect import fdpexpect, popen_spawn, pxssh, replwrap, socket_pexpect
 from hornpipe.testing import stubborn
+from hornpipe.testing.between_lines import before_each_line
 from hornpipe.testing.patience import wait_until
 from hornpipe.testing.processes import look_at, wait_gone
 
@@ -147,6 +148,27 @@ def test_a_child_that_is_told_by_hang_up_goes_at_once():
     child.close()
     assert time.monotonic() - began < 20
     assert (child.closed, child.isalive(), child.signalstatus) == (True, False, signal.SIGHUP)
+
+
+@pytest.mark.parametrize("end", ["close", "terminate", "kill"])
+def test_a_handler_may_see_the_end_between_any_two_lines(end: str):
+    """gotcha:SIG17, TTY3: by the next line it is reaped, and its pidfd let go of."""
+
+    def see_the_end() -> None:
+        if child.isalive():
+            os.kill(child.pid, signal.SIGKILL)
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+            assert not child.isalive()
+
+    lines = 0
+    for line in before_each_line(see_the_end):
+        with pexpect.spawn("cat", timeout=30) as child:
+            ends = {"close": child.close, "terminate": child.terminate, "kill": lambda: child.kill(signal.SIGTERM)}
+            call = ends[end]
+            with line:
+                call()
+            lines += line.has_run
+    assert lines > 10, "its lines were not looked at"
 
 
 def test_a_child_that_ignores_everything_does_not_survive():

@@ -299,7 +299,7 @@ class Job:
             if first.pty:
                 data = pty.typed(pieces(data, self._terms.codec))
             process = self.processes[0]
-            stop = process.fileno() if process.has_pidfd else -1
+            stop = process.pidfd
             self._pump.feed(self.stdin, data, self._terms.codec, stop, lambda: process.ended)
             self.stdin = None
 
@@ -480,7 +480,7 @@ class Job:
                 while self._pump.busy and not deadlines.passed(limit) and self._pump.step(0):
                     pass
                 return
-            beside = [(process.fileno(), wait.READ) for process in running if process.has_pidfd]
+            beside = [(process.pidfd, wait.READ) for process in running if process.pidfd >= 0]
             if len(beside) == len(running):
                 self._pump.step(limit, beside)
             else:

@@ -89,9 +89,10 @@ class Process:
 
         ``OSError`` where the system has no pidfds.
         """
-        if self._child.pidfd < 0:
+        pidfd = self._child.pidfd
+        if pidfd < 0:
             raise OSError("this system has no pidfds: wait() for the process instead")
-        return self._child.pidfd
+        return pidfd
 
     @property
     def expired(self) -> bool:
@@ -102,9 +103,9 @@ class Process:
         return self._containment.expired
 
     @property
-    def has_pidfd(self) -> bool:
-        """Whether ``fileno`` has something to give."""
-        return self._child.pidfd >= 0
+    def pidfd(self) -> int:
+        """What ``fileno`` gives, and -1 where that raises: the system has none, or it is over and has been let go."""
+        return self._child.pidfd
 
     def poll(self) -> ExitStatus | None:
         """The status, or ``None`` while it runs. Never blocks."""
@@ -167,6 +168,10 @@ class Process:
             # A stopped process acts on them only once it goes on.
             self._child.signal(signal.SIGCONT, group=self._rung != "process")
         return True
+
+    def kill_program(self, number: int) -> bool:
+        """Send a signal to the program alone and to nobody it started; false when it has ended."""
+        return self._child.signal(number)
 
     def terminate(self, grace: float = GRACE) -> ExitStatus | None:
         """End it: TERM, and KILL after ``grace`` seconds.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import termios
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -194,18 +193,27 @@ class spawn(OnTerminal):
         deadline, process = deadline_of(timeout), self._process
         assert process is not None
         reading = not self.closed and not self.flag_eof
+
+        def wanted() -> list[tuple[int, int]]:
+            pidfd, output = process.pidfd, self.child_fd
+            if pidfd < 0 or (reading and output < 0):
+                raise wait.ClosedMeanwhile(f"the pidfd or the terminal of {self.name} was closed meanwhile")
+            return [(pidfd, wait.READ), (output, wait.READ)] if reading else [(pidfd, wait.READ)]
+
         while self.isalive():
-            if not process.has_pidfd:
+            if process.pidfd < 0:
                 # Nothing to poll beside the terminal: short waits, and looks at the output between them.
                 process.wait_for_end(deadlines.sooner(deadline, deadlines.after(0.02)))
                 if reading:
                     reading = self._take_meanwhile()
             else:
-                wanted = [(process.fileno(), wait.READ)]
-                if reading:
-                    wanted.append((self.child_fd, wait.READ))
-                ready = dict(wait.until(wanted, deadline))
-                if self.child_fd in ready and reading:
+                try:
+                    ready = dict(wait.on_any(wanted, deadline))
+                except wait.ClosedMeanwhile:
+                    # By a handler, or another thread, that saw it end or closed the terminal: look again.
+                    reading = reading and not self.closed
+                    continue
+                if reading and self.child_fd in ready:
                     reading = self._take_meanwhile()
             if deadlines.passed(deadline):
                 return not self.isalive()
@@ -270,13 +278,7 @@ class spawn(OnTerminal):
         if not self.isalive() or self._process is None or self.pid is None:
             return
         # The program itself and not its group, as everybody who knows the word expects.
-        if self._process.has_pidfd:
-            try:
-                signal.pidfd_send_signal(self._process.fileno(), sig)
-            except ProcessLookupError:
-                pass  # it has just ended
-        else:
-            os.kill(self.pid, sig)  # an unreaped child keeps its number
+        self._process.kill_program(sig)
 
     def __del__(self) -> None:
         if getattr(self, "closed", True):

@@ -8,6 +8,7 @@ test that does not ask:
 The parts, from the bottom:
 
 - ``patience``: :func:`~hornpipe.testing.patience.wait_until`, a bounded wait for a fact
+- ``between_lines``: a signal's handler before each line in turn
 - ``descriptors``, ``processes``, ``sysv_objects``, ``surroundings``: looking at what this process has
 - ``mark``: a mark that every descendant carries, however well it hides
 - ``leaks``: :func:`~hornpipe.testing.leaks.leak_check`, the comparison of before and after
