@@ -6,6 +6,7 @@ import itertools
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 
 class BeforeLine:
@@ -22,7 +23,7 @@ class BeforeLine:
         """Whether there were so many lines."""
         return self._left <= 0
 
-    def _look(self, frame: FrameType, event: str, arg: object) -> Callable[[FrameType, str, object], object]:
+    def _look(self, frame: FrameType, event: str, arg: object) -> Any:
         if event == "line":
             self._left -= 1
             if self._left == 0:
