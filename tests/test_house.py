@@ -40,6 +40,7 @@ ORDER = """
     contain pty
     foreground
     redirections
+    stages
     job
     command
     fifo_answers fifo input_files address resolve alarms

@@ -3,93 +3,38 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 from hornpipe import deadline as deadlines
-from hornpipe import foreground, pty, spawn, wait
-from hornpipe.errors import CommandFailed, CommandTimeout, brief, indented
-from hornpipe.fd import Descriptor, above_stdio, pipe, widen
-from hornpipe.lines import Codec
-from hornpipe.process import AFTER_KILL, GRACE, Process
-from hornpipe.pump import Keeper, Pump, Sink, Tee, pieces
+from hornpipe import spawn, wait
+from hornpipe.errors import CommandFailed, CommandTimeout
+from hornpipe.fd import Descriptor, pipe, widen
+from hornpipe.process import AFTER_KILL, Process
+from hornpipe.pump import Keeper, Pump
 from hornpipe.reaper import Child
-from hornpipe.redirections import NULL, STDOUT, TAIL, UNCHANGED, check_open, open_redirection, our_stderr
+from hornpipe.redirections import UNCHANGED, check_open
 from hornpipe.spawn.diagnosis import without_descriptors
 from hornpipe.spawn.recipe import Recipe
+from hornpipe.stages import Stage, Streams, Terms
 from hornpipe.status import ExitStatus
 
-KEPT_OF_STDERR = 8192
-"""Bytes of stderr that ``TAIL`` keeps."""
+if TYPE_CHECKING:
+    from hornpipe.foreground import Foreground
 
 
-class Stage:
-    """One process of a job before its start: its recipe, its redirections, its input."""
-
-    __slots__ = ("input", "pty", "recipe", "redirections")
-
-    def __init__(self, recipe: Recipe, redirections: tuple[Any, Any, Any], fed: object, terminal: bool) -> None:
-        self.recipe = recipe
-        self.redirections = redirections
-        self.input = fed
-        self.pty = terminal
-
-    def refuse_tail(self, who: str) -> None:
-        """``ValueError`` for ``stderr=TAIL`` where nobody stays to read it and to pass it on."""
-        if self.redirections[2] is TAIL:
-            raise ValueError(f"{who} has nobody to read stderr=TAIL; name a file, or STDOUT")
-
-
-WHOLE = frozenset(("timeout", "grace", "ok_codes", "check", "contain"))
-"""The options that belong to a job as a whole, and not to its stages."""
-
-
-class Terms:
-    """What belongs to the whole of a job."""
-
-    timeout: float | None = None
-    grace: float = GRACE
-    ok_codes: tuple[int, ...] = (0,)
-    check: bool = True
-    contain: bool = False
-
-    def __init__(self, command: object, codec: Codec[Any], options: Mapping[str, Any]) -> None:
-        self._command = command
-        self.codec = codec
-        for name in options:
-            if name in WHOLE:
-                setattr(self, name, options[name])
-
-    @property
-    def label(self) -> str:
-        """The command as a line that can be pasted into a shell."""
-        return brief(str(self._command))
-
-
-class Job:
+class Job(Streams):
     """The processes of one command or pipeline.
 
     What ``start()`` gives for a pipeline; inside, what every verb stands on.
     """
 
-    _foreground: foreground.Foreground | None = None
-    _terminal: Descriptor | None = None
+    _foreground: Foreground | None = None
     _settled = False
-    _buffer_limit: int | None = None
-    stdin: Descriptor | None = None
-    stdout: Descriptor | None = None
-    stderr: Descriptor | None = None
-    read_so_far: Callable[[], bytes] | None = None
-    """What a time-out shows of the output."""
 
     def __init__(self, stages: Sequence[Stage], terms: Terms) -> None:
-        self._stages = stages
-        self._terms = terms
-        self._deadline = deadlines.after(terms.timeout)
-        self._pump = Pump()
-        self._stderr: list[Keeper | Tee | None] = [None] * len(stages)
+        super().__init__(stages, terms)
         self.processes: list[Process] = []
         """One for each stage."""
 
@@ -107,11 +52,6 @@ class Job:
     def grace(self) -> float:
         """Seconds between TERM and KILL."""
         return self._terms.grace
-
-    @property
-    def pump(self) -> Pump:
-        """What moves its bytes."""
-        return self._pump
 
     # --- starting ---
 
@@ -137,7 +77,9 @@ class Job:
         self._buffer_limit = buffer_limit
         try:
             if interactive and (self._terms.timeout is not None or self._terms.contain):
-                self._foreground = foreground.foreground()
+                from hornpipe.foreground import foreground
+
+                self._foreground = foreground()
                 if self._foreground is not None and len(self._stages) > 1:
                     self._foreground.gather(self._stages[0].recipe, self._deadline)
             above: Descriptor | None = None
@@ -157,7 +99,7 @@ class Job:
                         descriptor.close()
                 temporary = [] if below is None else [below]
                 above = below
-            self._feed()
+            self._feed(self.processes[0])
         except BaseException as error:
             for descriptor in temporary:
                 descriptor.close()
@@ -202,113 +144,6 @@ class Job:
         if terms.timeout is not None:
             process.limit(terms.timeout, self._deadline, terms.grace)
 
-    def _ends(
-        self,
-        number: int,
-        stage: Stage,
-        above: Descriptor | None,
-        below: Descriptor | None,
-        stdin: str,
-        stdout: str,
-        stderr: str,
-        temporary: list[Descriptor],
-    ) -> tuple[spawn.Ends, int]:
-        """The descriptors of one stage; what only the child needs goes into ``temporary``."""
-        wanted_in, wanted_out, wanted_err = stage.redirections
-        terminal: Descriptor | None = None
-        controlling = -1
-
-        def opened(wanted: Any, flags: int) -> int | None:
-            try:
-                return open_redirection(wanted, flags, temporary, self._deadline)
-            except TimeoutError as error:
-                terms = self._terms
-                raise CommandTimeout(
-                    f"{terms.label!r} did not start within {terms.timeout:g} s: {error}",
-                    command=terms.label,
-                    timeout=terms.timeout,
-                    status=None,
-                ) from None
-
-        ours: Descriptor | None = None
-        if stage.pty:
-            ours, terminal = pty.open_pair()
-            temporary.append(terminal)
-            # A program may close its terminal and work on. Were our side closed then, as the end of
-            # its output has it, the kernel would send it HUP (gotcha:TTY3).
-            self._terminal = Descriptor(above_stdio(os.dup(ours.fileno())))
-
-        ends: list[int | None] = [None, None, None]
-        if above is not None:
-            ends[0] = above.fileno()
-        elif wanted_in is not None:
-            ends[0] = opened(wanted_in, os.O_RDONLY)
-        elif terminal is not None:
-            ends[0] = terminal.fileno()
-        elif stage.input is not None or stdin == "pipe":
-            reader, self.stdin = pipe()
-            temporary.append(reader)
-            ends[0] = reader.fileno()
-        elif stdin == "null":
-            ends[0] = opened(NULL, os.O_RDONLY)
-
-        if below is not None:
-            ends[1] = below.fileno()
-        elif wanted_out is not None:
-            ends[1] = opened(wanted_out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        elif stdout == "pipe":
-            if terminal is not None and ours is not None:
-                ends[1] = terminal.fileno()
-                self.stdout = ours
-                if ends[0] == terminal.fileno():
-                    self.stdin = Descriptor(above_stdio(os.dup(ours.fileno())))
-                    if stdin == "null":
-                        pty.end_input(self.stdin, stage.input)
-            else:
-                self.stdout, writer = pipe()
-                temporary.append(writer)
-                ends[1] = writer.fileno()
-
-        if terminal is not None:
-            controlling = 0 if ends[0] == terminal.fileno() else 1
-        if wanted_err is STDOUT or (wanted_err is None and terminal is not None):
-            ends[2] = ends[1] if ends[1] is not None else 1
-        elif wanted_err is TAIL:
-            ends[2] = self._keep_stderr(number, Tee(our_stderr(), KEPT_OF_STDERR), temporary)
-        elif wanted_err is not None:
-            ends[2] = opened(wanted_err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        elif stderr == "keep":
-            ends[2] = self._keep_stderr(number, Keeper(self._buffer_limit), temporary)
-        elif stderr == "pipe" and number == len(self._stages) - 1:
-            self.stderr, writer = pipe()
-            temporary.append(writer)
-            ends[2] = writer.fileno()
-        return (ends[0], ends[1], ends[2]), controlling
-
-    def _keep_stderr(self, number: int, sink: Keeper | Tee, temporary: list[Descriptor]) -> int:
-        reader, writer = pipe()
-        temporary.append(writer)
-        self._stderr[number] = sink
-        self._pump.drain(reader, sink)
-        return writer.fileno()
-
-    def _feed(self) -> None:
-        first = self._stages[0]
-        if first.input is not None and self.stdin is not None:
-            data: Any = first.input
-            if first.pty:
-                data = pty.typed(pieces(data, self._terms.codec))
-            process = self.processes[0]
-            stop = process.pidfd
-            self._pump.feed(self.stdin, data, self._terms.codec, stop, lambda: process.ended)
-            self.stdin = None
-
-    def keep_stdout(self, sink: Sink) -> None:
-        """Let the pump read stdout into ``sink``."""
-        assert self.stdout is not None
-        self._pump.drain(self.stdout, sink)
-        self.stdout = None
-
     def take_over(self, child: Child, pump: Pump, output: Keeper | None, errors: Keeper | None) -> Job:
         """Let it end, or judge, what was started without it."""
         self.processes.append(Process(child, self._stages[0].recipe.command))
@@ -344,10 +179,6 @@ class Job:
             self._release_terminal(restore=any(status.signal is not None for status in statuses))
         self._hang_up()
         return self.judge(statuses, early)
-
-    def _hang_up(self) -> None:
-        if self._terminal is not None:
-            self._terminal.close()
 
     def _release_terminal(self, restore: bool) -> None:
         front, self._foreground = self._foreground, None
@@ -406,20 +237,6 @@ class Job:
                 continue
             return number
         return None
-
-    def _seen(self) -> Any:
-        if self.read_so_far is None:
-            return None
-        return _leniently(self._terms.codec, self.read_so_far())
-
-    def stderr_of(self, number: int) -> Any:
-        """What one stage wrote to its stderr, where that was ours to see."""
-        sink = self._stderr[number]
-        return None if sink is None else _leniently(self._terms.codec, sink.kept.peek())
-
-    def kept_stderr(self) -> list[Keeper | Tee]:
-        """What was kept of stderr, stage by stage."""
-        return [sink for sink in self._stderr if sink is not None]
 
     def expire(self) -> NoReturn:
         """The deadline has passed: end everything, and say what had been read."""
@@ -493,13 +310,6 @@ class Job:
         self._hang_up()
         self.end(self._terms.grace)
 
-    def drained_stderr(self) -> str:
-        """What the stages said on stderr, for a message."""
-        while self._pump.busy and self._pump.step(0):
-            pass
-        kept = b"".join(sink.kept.peek() for sink in self.kept_stderr())
-        return indented("stderr", kept)
-
     def abort(self) -> None:
         """An exception is leaving: end everything first, and quietly."""
         self._hang_up()
@@ -565,13 +375,3 @@ class Job:
 
 def _past(status: ExitStatus) -> str:
     return f"was {status}" if status.signal is not None else str(status) if status.known else f"ended, {status}"
-
-
-def _leniently(codec: Codec[Any], data: bytes) -> Any:
-    """For an error: an undecodable byte must not hide what really happened."""
-    if not codec.is_text:
-        return data
-    try:
-        return codec.decode(data)
-    except UnicodeDecodeError:
-        return data.decode("utf-8", "surrogateescape")

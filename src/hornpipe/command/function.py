@@ -10,10 +10,10 @@ from hornpipe.command.options import Given, Options, merged, recipe_of
 from hornpipe.command.verbs import Other, Runnable
 from hornpipe.errors import CommandFailed, RemoteError
 from hornpipe.fd import flush_printed, pipe
-from hornpipe.job import Stage
 from hornpipe.lines import BYTES, TEXT, Codec, Str, text_codec
 from hornpipe.process import Process
 from hornpipe.pump import read_some
+from hornpipe.stages import Stage
 
 if TYPE_CHECKING:
     from hornpipe.command.pipeline import Pipeline

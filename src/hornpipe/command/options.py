@@ -8,10 +8,10 @@ from typing import IO, Any, Literal, TypedDict
 
 from hornpipe.deadline import check_timeout
 from hornpipe.errors import brief
-from hornpipe.job import WHOLE
 from hornpipe.locks import HasFileno
 from hornpipe.redirections import STDOUT, TAIL, Redirect
 from hornpipe.spawn.recipe import Ids, Recipe, find_ids
+from hornpipe.stages import WHOLE
 
 Text = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Target = Redirect | os.PathLike[str] | os.PathLike[bytes] | int | HasFileno

@@ -6,8 +6,9 @@ from typing import Any, Self, TypedDict, Unpack
 
 from hornpipe.command.options import WHOLE, Given
 from hornpipe.command.verbs import Other, Runnable
-from hornpipe.job import Job, Stage
+from hornpipe.job import Job
 from hornpipe.lines import BYTES, TEXT, Codec, Str, text_codec
+from hornpipe.stages import Stage
 
 
 class WholeOptions(TypedDict, total=False):

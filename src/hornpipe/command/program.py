@@ -11,7 +11,6 @@ from hornpipe.command.quoting import line_of
 from hornpipe.command.verbs import Other, Runnable
 from hornpipe.deadline import NEVER
 from hornpipe.fd import Descriptor, flush_printed, pipe
-from hornpipe.job import Stage
 from hornpipe.lines import BYTES, TEXT, Codec, Str, text_codec
 from hornpipe.process import Process
 from hornpipe.pump import Keeper, Pump
@@ -19,6 +18,7 @@ from hornpipe.reaper import Child
 from hornpipe.redirections import STDOUT, UNCHANGED, open_redirection
 from hornpipe.spawn.diagnosis import failure, without_descriptors
 from hornpipe.spawn.recipe import Recipe
+from hornpipe.stages import Stage
 from hornpipe.status import ExitStatus
 
 if TYPE_CHECKING:

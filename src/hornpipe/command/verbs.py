@@ -11,10 +11,11 @@ from hornpipe.command.options import Given, merged
 from hornpipe.command.streams import Lines, Reader, Writer
 from hornpipe.errors import LimitExceeded
 from hornpipe.fd import Descriptor, flush_printed
-from hornpipe.job import Job, Stage, Terms
+from hornpipe.job import Job
 from hornpipe.lines import Codec, Kept, Str, Tail
 from hornpipe.process import Detached
 from hornpipe.pump import Keeper, StrictKeeper
+from hornpipe.stages import Stage, Terms
 from hornpipe.status import ExitStatus
 
 Other = TypeVar("Other", bound="str | bytes")
