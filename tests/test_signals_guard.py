@@ -19,14 +19,23 @@ SHOTS = 100_000 if FULL else 2_500
 BEGINNING = """if True:
     import _thread, os, random, signal, sys, threading, time
     import hornpipe as hp
+    from hornpipe import deadline, fd, handle, lines, wait
     from hornpipe._native import timed_call
     timed_call.use_guard(sys.argv[1] == "guarded")
     sems, queue = hp.sysv.SemaphoreSet.create([0]), hp.sysv.MessageQueue.create()
+    reader, writer = fd.pipe()
+    answers = handle.Handle(reader, None, lines.BYTES)
+    def poll(by):
+        ready = wait.until([(reader.fileno(), wait.READ)], by)
+        assert ready and answers.readline() == b"1\\n"
     calls = {
         "receive": (queue.receive, lambda: queue.send(b"1")),
         "receive in time": (lambda: queue.receive(timeout=20), lambda: queue.send(b"1")),
         "acquire": (sems[0].acquire, sems[0].release),
         "acquire in time": (lambda: sems[0].acquire(timeout=20), sems[0].release),
+        "read": (answers.readline, lambda: os.write(writer.fileno(), b"1\\n")),
+        "poll": (lambda: poll(deadline.NEVER), lambda: os.write(writer.fileno(), b"1\\n")),
+        "poll in time": (lambda: poll(deadline.after(20)), lambda: os.write(writer.fileno(), b"1\\n")),
         "wait": (lambda: hp.signals.wait("USR2"), lambda: os.kill(os.getpid(), signal.SIGUSR2)),
     }
 """
@@ -38,6 +47,7 @@ def program(body: str, *words: str) -> str:
 
 
 MECHANISMS = ["guarded", "told"]
+CALLS = ["receive", "receive in time", "acquire", "acquire in time", "read", "poll", "poll in time", "wait"]
 
 
 @pytest.mark.soak
@@ -68,11 +78,11 @@ with sems, queue, hp.signals.block("USR2"):
         print(name, slowest, slowest < 0.9)
 """
     said = program(body, mechanism, installed, str(SHOTS))
-    assert said.count("True") == 5, said
+    assert said.count("True") == len(CALLS), said
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-@pytest.mark.parametrize("call", ["receive", "receive in time", "acquire", "acquire in time", "wait"])
+@pytest.mark.parametrize("call", CALLS)
 def test_a_handler_may_start_a_thread_whose_signals_count_as_well(mechanism, call):
     """gotcha:SIG12: the wait that it interrupted goes on, in a program that has two threads now."""
     body = """

@@ -67,17 +67,15 @@ class RecordWriter(Handle[Str]):
         """
         deadline = NEVER if timeout is None else after(timeout)
         taken = 0
-        if self._sink is not None and answers._source is not None and not self._pending:
-            # Nearly always the whole of it; what has not been done then is done below.
-            try:
-                source = answers._source.fileno()
-                answer, taken = answers._buffer.exchange(line, self._sink.fileno(), source, _ANSWER, deadline)
-            except ValueError:
-                pass  # one of them is closed, and it is said below which
-            else:
-                self._taken += taken
-                if answer is not None:
-                    return cast(Str, answer)
+        sink, source, buffer = self._sink, answers._source, answers._buffer
+        if sink is not None and source is not None and not self._pending:
+            # Nearly always the whole of it; what has not been done then is done below. (The number of what is closed
+            # is -1, and it is said below which of them that is.)
+            answer: Str | None = buffer.exchange(line, sink._fd, source._fd, _ANSWER, deadline)
+            taken = buffer.asked
+            self._taken += taken
+            if answer is not None:
+                return answer
         newline: Any = self._codec.newline
         answers._reading_from()
         with self._until(deadline), answers._until(deadline):

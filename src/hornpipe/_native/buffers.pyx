@@ -12,7 +12,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcpy, memmove
 from _thread import allocate_lock
 
-from hornpipe._native.wait cimport closings_now, deadline_after, over, read_at_first_look, wait_fd
+from hornpipe._native.wait cimport closings_now, deadline_after, over, read_at_first_look, read_now, wait_fd
 
 cdef extern from *:
     """
@@ -48,7 +48,6 @@ cdef extern from *:
     }
     """
     void ask_for_huge_pages(char *) nogil
-    Py_ssize_t read_bytes "read"(int, void *, size_t) nogil
     Py_ssize_t write_bytes "write"(int, const void *, size_t) nogil
     Py_ssize_t recv(int, void *, size_t, int) nogil
     Py_ssize_t send(int, const void *, size_t, int) nogil
@@ -86,9 +85,11 @@ cdef Py_ssize_t read_some(int fd, char *where, size_t size, bint is_socket=False
         if is_socket and size <= SHORT:
             # It does not wait: letting other threads in, and waiting until they let us, would take longer.
             count = recv(fd, where, size, MSG_DONTWAIT)
-        else:
+        elif is_socket:
             with nogil:
-                count = recv(fd, where, size, MSG_DONTWAIT) if is_socket else read_bytes(fd, where, size)
+                count = recv(fd, where, size, MSG_DONTWAIT)
+        else:
+            count = read_now(fd, where, size)
         if count >= 0:
             return count
         if errno == EAGAIN:

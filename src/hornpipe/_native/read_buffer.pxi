@@ -25,6 +25,8 @@ cdef class ReadBuffer:
     cdef size_t capacity, start, end, scanned
     cdef readonly bint ended
     cdef readonly long long received
+    cdef readonly Py_ssize_t asked
+    """Bytes of the last question that have been taken."""
     cdef public int form
     cdef Py_ssize_t limit
     cdef bint lenient, is_socket
@@ -118,27 +120,24 @@ cdef class ReadBuffer:
             if count == <Py_ssize_t>size or over(deadline):
                 return self.next_line()
 
-    def exchange(self, object line, int sink, int source, size_t size, long long deadline, bint crlf=False,
-                 Py_ssize_t most=-1):
-        """Writes a line (its newline is added if it lacks one) and reads one: ``(answer, taken)``.
+    cpdef object exchange(self, object line, int sink, int source, size_t size, long long deadline, bint crlf=False,
+                          Py_ssize_t most=-1):
+        """Writes a line (its newline is added if it lacks one), and gives the one that is read then.
 
         Both are of the buffer's form; the answer is without LF or CR LF. With ``crlf`` a line of text is sent with
-        that. The answer is None when this cannot be done in one go: the line is long or of the wrong kind, not
-        all of it was ``taken``, the wait ended without a line, or ``most`` bytes came without one. What is missing
-        is then for the caller to do.
+        that. None when this cannot be done in one go: the line is long or of the wrong kind, not all of it was
+        taken, the wait ended without a line, ``most`` bytes came without one, or one of the two is closed (-1).
+        What is missing is then for the caller to do; of the question so much was ``asked``.
         """
-        cdef Py_ssize_t taken
-        answer = self.converse(line, sink, source, size, deadline, crlf, most, &taken)
-        return answer, taken
-
-    cdef object converse(self, object line, int sink, int source, size_t size, long long deadline, bint crlf,
-                         Py_ssize_t most, Py_ssize_t *taken):
         cdef char out[LONGEST_QUESTION + 1]
         cdef const char *start
         cdef Py_ssize_t length = 0, count
         cdef short ready
         cdef bint text = self.form == AS_TEXT
-        taken[0] = 0
+        cdef long long seen = closings_now()
+        self.asked = 0
+        if sink < 0 or source < 0:
+            return None
         if text and isinstance(line, str):
             try:
                 start = PyUnicode_AsUTF8AndSize(line, &length)
@@ -165,9 +164,9 @@ cdef class ReadBuffer:
         else:
             count = write_bytes(sink, out, length)
         if count != length:
-            taken[0] = count if count > 0 else 0
+            self.asked = count if count > 0 else 0
             return None
-        taken[0] = count
+        self.asked = count
         while True:
             length = self.line_size()
             if length:
@@ -185,12 +184,12 @@ cdef class ReadBuffer:
             if 0 <= most < <Py_ssize_t>(self.end - self.start):
                 return None
             self.make_room(size)
-            count = read_at_first_look(source, self.memory + self.end, size, deadline, self.is_socket)
+            count = read_at_first_look(source, self.memory + self.end, size, deadline, self.is_socket, seen)
             if count > 0:
                 self.end += count
                 self.received += count
             else:
-                ready = wait_fd(source, POLLIN, deadline, -1)
+                ready = wait_fd(source, POLLIN, deadline, seen)
                 if ready == 0 or ready <= -32767:
                     return None
                 self.read_into(source, size)

@@ -147,15 +147,14 @@ cdef class SocketBuffer(ReadBuffer):
 
         ``said`` is then how many bytes of the question have been taken.
         """
-        cdef Py_ssize_t taken
         self.said = 0
         if self.source < 0 or self.sink < 0 or PyByteArray_GET_SIZE(self.pending):
             return None
         if by == -2:
             by = self.deadline()
-        answer = self.converse(line, self.sink, self.source, SHORT, by, self.crlf, -1, &taken)
-        self.taken += taken
-        self.said = taken
+        answer = self.exchange(line, self.sink, self.source, SHORT, by, self.crlf)
+        self.taken += self.asked
+        self.said = self.asked
         return answer
 
     def leave_at_rest(self):

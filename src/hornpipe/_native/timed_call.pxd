@@ -6,6 +6,8 @@ cdef enum:
 cdef long timed(
     long (*call)(void *, int) noexcept nogil, void *arguments, long long deadline, int kind
 ) except? -3
+cdef bint can_guard() noexcept
+cdef void open_guard() noexcept
 cdef long guarded(const long *words) noexcept nogil
 cdef void use_clock_hook(void (*hook)(void *) noexcept) noexcept
 cdef void interrupt_until_told(int number, long long first) noexcept

@@ -144,7 +144,7 @@ cdef long timed(
     cdef clock_use use
     cdef long result
     # The shortest way, measured beside C: in a program without threads there is nothing to make nor to tell.
-    while kind & CAN_BE_GUARDED and (deadline < 0 or kind & BOUNDS_ITSELF) and guard_usable() and guard_alone():
+    while kind & CAN_BE_GUARDED and (deadline < 0 or kind & BOUNDS_ITSELF) and can_guard():
         PyErr_CheckSignals()
         guard_open()
         PyErr_CheckSignals()
@@ -177,6 +177,16 @@ cdef long timed(
         clock_end(&use)
 
 
+cdef bint can_guard() noexcept:
+    """Whether calls are, in this process as it is now: then there is no other thread, and this is the main one."""
+    return guard_usable() and guard_alone()
+
+
+cdef void open_guard() noexcept:
+    """Before Python's last look; what is ``guarded`` after it is not entered if a signal comes meanwhile."""
+    guard_open()
+
+
 cdef long guarded(const long *words) noexcept nogil:
     """The system call with this number and arguments, unless a signal has come: see ``guard.h``."""
     return guard_enter(words)
@@ -189,7 +199,7 @@ def use_guard(bint flag):
 
 def guards():
     """Whether they are, in this process as it is now."""
-    return bool(guard_usable() and guard_alone())
+    return can_guard()
 
 
 def prepare():

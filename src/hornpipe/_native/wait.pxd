@@ -2,4 +2,7 @@ cdef short wait_fd(int fd, short events, long long deadline, long long seen) exc
 cdef bint over(long long deadline) noexcept
 cdef long long closings_now() noexcept
 cdef long long deadline_after(double seconds) noexcept
-cdef Py_ssize_t read_at_first_look(int fd, char *where, size_t size, long long deadline, bint is_socket) except -2
+cdef Py_ssize_t read_at_first_look(
+    int fd, char *where, size_t size, long long deadline, bint is_socket, long long seen
+) except -2
+cdef Py_ssize_t read_now(int fd, char *where, size_t size) noexcept

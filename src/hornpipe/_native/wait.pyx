@@ -3,19 +3,21 @@
 With timed_call the only native code that waits. Deadlines are CLOCK_MONOTONIC instants in nanoseconds; -1 is
 never, 0 (any instant in the past) tries once. Signal handlers run before each wait and after
 each interruption, in the thread where Python runs them; their exceptions come out here, else
-the wait goes on until its deadline.
+the wait goes on until its deadline. A program with one thread is told by the kernel what came between the last look
+and the poll (``guard.h``); one with more by the wake-up descriptor.
 """
 from libc.errno cimport EINTR, errno
 from libc.stdlib cimport free, malloc
 from _signal import set_wakeup_fd
 from posix import register_at_fork
 
-from hornpipe._native.timed_call cimport abandon as abandon_clock
+from hornpipe._native.timed_call cimport abandon as abandon_clock, can_guard, guarded, open_guard
 
 cdef extern from "waiters.h":
     """
     #include <signal.h>
     #include <sys/socket.h>
+    #include <sys/syscall.h>
     #include <unistd.h>
     """
     struct pollfd:
@@ -47,15 +49,40 @@ cdef extern from "waiters.h":
     Py_ssize_t read_bytes "read"(int, void *, size_t) nogil
 
 cdef extern from "clock.h":
+    """
+    /* poll_once by a call that is undone when a signal comes before it (guard.h): nothing has to be made or watched for
+     * that, and the wait is as long as it is. */
+    static long (*guarded_call)(const long *words);
+    static int poll_guarded(struct pollfd *set, nfds_t count, long long deadline) {
+        struct timespec left, *limit = NULL;
+        if (deadline >= 0) {
+            long long ns = deadline - monotonic_ns();
+            if (ns < 0)
+                ns = 0;
+            left.tv_sec = ns / 1000000000LL;
+            left.tv_nsec = ns % 1000000000LL;
+            limit = &left;
+        }
+        long words[6] = {SYS_ppoll, (long)set, (long)count, (long)limit, 0, 0};
+        return (int)guarded_call(words);
+    }
+    """
     long long monotonic_ns() nogil
+    long (*guarded_call)(const long *) noexcept nogil
+    int poll_guarded(pollfd *, nfds_t, long long) nogil
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
     object PyErr_SetFromErrno(object)
 
+guarded_call = guarded
+
 CLOSED = -32768  # not combinations of poll's bits
 OUTDATED = -32767
 
+
+cdef enum:
+    LOOKED = -3
 
 cdef int onward = -1  # somebody else's, that had its place
 
@@ -113,12 +140,38 @@ cdef int told() noexcept nogil:
     return onward if onward >= 0 and handles_signals() else -1
 
 
-cdef int first_look() noexcept:
+cdef bint first_look() noexcept:
     """Whether a wait first ends early: in the main thread, where short ones are spared the wake-up descriptor.
 
     It costs as much as the wait itself; a signal that falls into the gap is handled 40 ms late then.
     """
     return handles_signals()
+
+
+cdef int poll_now(pollfd *set, nfds_t count, long long deadline, Wakeup wakeup, long long seen, int *closed) except -2:
+    """One poll(2): how many are ready; -1 with errno; 0 at the deadline, LOOKED at the end of a first look.
+
+    Of a program with one thread nobody could want the interpreter's lock meanwhile.
+    """
+    cdef bint look = deadline != 0 and wakeup is None
+    cdef int result
+    closed[0] = 0
+    if look and lent < 0 and can_guard():
+        open_guard()
+        PyErr_CheckSignals()
+        if not can_guard():  # a handler has started a thread
+            errno = EINTR
+            return -1
+        if seen >= 0 and seen != closings:  # or has closed it
+            closed[0] = 2
+            return -1
+        return poll_guarded(set, count, deadline)
+    look = look and first_look()
+    with nogil:
+        result = poll_once(set, count, deadline, look, seen, told(), closed)
+    if result == 0 and look and (deadline < 0 or monotonic_ns() < deadline):
+        return LOOKED
+    return result
 
 
 cdef short wait_fd(int fd, short events, long long deadline, long long seen) except -1:
@@ -128,7 +181,6 @@ cdef short wait_fd(int fd, short events, long long deadline, long long seen) exc
     """
     cdef pollfd set[2]
     cdef int result, closed = 0
-    cdef int look = deadline != 0 and first_look()
     cdef Wakeup wakeup = None
     set[0].fd = fd
     set[0].events = events
@@ -136,17 +188,14 @@ cdef short wait_fd(int fd, short events, long long deadline, long long seen) exc
         while True:
             PyErr_CheckSignals()
             set[0].revents = 0
-            with nogil:
-                result = poll_once(set, 1, deadline, look, seen, told(), &closed)
+            result = poll_now(set, 1, deadline, wakeup, seen, &closed)
             if closed:
                 return -32767 if closed == 2 else -32768
             if result > 0:
                 return set[0].revents
             if result == 0:
-                # The kernel rounds a wait up, never down.
-                if not look or (deadline >= 0 and monotonic_ns() >= deadline):
-                    return 0
-                look = False
+                return 0  # the kernel rounds a wait up, never down
+            if result == LOOKED:
                 wakeup = Wakeup()
             elif errno != EINTR:
                 PyErr_SetFromErrno(OSError)
@@ -157,20 +206,37 @@ cdef short wait_fd(int fd, short events, long long deadline, long long seen) exc
             wakeup.put_back()
 
 
-cdef Py_ssize_t read_at_first_look(int fd, char *where, size_t size, long long deadline, bint is_socket) except -2:
+cdef Py_ssize_t read_now(int fd, char *where, size_t size) noexcept:
+    """read(2) of what is there."""
+    cdef Py_ssize_t count
+    if can_guard():
+        return read_bytes(fd, where, size)  # the interpreter's lock is wanted by nobody
+    with nogil:
+        count = read_bytes(fd, where, size)
+    return count
+
+
+cdef Py_ssize_t read_at_first_look(
+    int fd, char *where, size_t size, long long deadline, bint is_socket, long long seen
+) except -2:
     """Wait once and read(2), in one step: the count; -1 when the caller has to wait and look by himself.
 
     Nearly always the answer to a question has come by the end of the first look.
     """
     cdef pollfd set[2]
-    cdef int closed = 0, look = deadline != 0 and first_look()
+    cdef int closed = 0, look
     cdef Py_ssize_t count = -1
     set[0].fd = fd
     set[0].events = POLLIN
     set[0].revents = 0
     PyErr_CheckSignals()
+    if deadline != 0 and lent < 0 and can_guard():
+        if poll_now(set, 1, deadline, None, seen, &closed) > 0 and not closed:
+            count = recv(fd, where, size, MSG_DONTWAIT) if is_socket else read_bytes(fd, where, size)
+        return count if count > 0 else -1
+    look = deadline != 0 and first_look()
     with nogil:
-        if poll_once(set, 1, deadline, look, -1, told(), &closed) > 0 and not closed:
+        if poll_once(set, 1, deadline, look, seen, told(), &closed) > 0 and not closed:
             count = recv(fd, where, size, MSG_DONTWAIT) if is_socket else read_bytes(fd, where, size)
     return count if count > 0 else -1
 
@@ -197,7 +263,6 @@ def many(list wanted, long long deadline, long long seen=-1):
     cdef Py_ssize_t i, count = len(wanted)
     cdef pollfd *set = <pollfd *>malloc((count + 1) * sizeof(pollfd))
     cdef int result, closed = 0
-    cdef int look = deadline != 0 and first_look()
     cdef Wakeup wakeup = None
     if set == NULL:
         raise MemoryError()
@@ -208,17 +273,15 @@ def many(list wanted, long long deadline, long long seen=-1):
             PyErr_CheckSignals()
             for i in range(count):
                 set[i].revents = 0
-            with nogil:
-                result = poll_once(set, count, deadline, look, seen, told(), &closed)
+            result = poll_now(set, count, deadline, wakeup, seen, &closed)
             if closed == 2:
                 return [(set[i].fd, OUTDATED) for i in range(count)]
             if result > 0 or closed:
                 return [(set[i].fd, CLOSED if closed and not set[i].revents else set[i].revents)
                         for i in range(count) if set[i].revents or closed]
             if result == 0:
-                if not look or (deadline >= 0 and monotonic_ns() >= deadline):
-                    return []
-                look = False
+                return []
+            if result == LOOKED:
                 wakeup = Wakeup()
             elif errno != EINTR:
                 PyErr_SetFromErrno(OSError)

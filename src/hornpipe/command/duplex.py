@@ -161,9 +161,9 @@ class Duplex(CommandHandle[Str]):
         taken = 0
         if self._simple and not (self._pending or self._decoder or self._decoded):
             # Nearly always the whole of it; what has not been done then is done below.
-            answer: Str | None
             to, source = self._writing_to(), self._reading_from()
-            answer, taken = self._buffer.exchange(line, to, source, _READ, deadline, most=self._limit)
+            answer: Str | None = self._buffer.exchange(line, to, source, _READ, deadline, most=self._limit)
+            taken = self._buffer.asked
             self._taken += taken
             if answer is not None:
                 return answer
