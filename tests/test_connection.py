@@ -71,6 +71,12 @@ class TestLines:
                     connection.write(piece)
             wait_until(lambda: bytes(peer.received) == sent, what=f"{sent!r}")
 
+    def test_crlf_is_a_word_for_that_as_well(self) -> None:
+        with hostile.silent_server() as peer, hp.connect(peer.url, newline="crlf") as connection:
+            connection.write("a\n")
+            assert connection.newline == "\r\n"
+            wait_until(lambda: bytes(peer.received) == b"a\r\n")
+
     def test_bytes_are_sent_as_they_are(self) -> None:
         with hostile.silent_server() as peer:
             with hp.connect(peer.url, newline="\r\n").as_bytes() as connection:
@@ -266,8 +272,8 @@ class TestEnds:
     def test_a_reply_survives_the_close_of_who_did_not_read_everything(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """gotcha:SO12"""
         # Here nobody gives up, however slowly the client is given the processor; that there is an end is seen below.
-        monkeypatch.setattr("hornpipe.sockets.socket_handle.LINGER", 50)
-        monkeypatch.setattr("hornpipe.sockets.socket_handle._QUIET", 50)
+        monkeypatch.setattr("hornpipe.sockets.descriptor.LINGER", 50)
+        monkeypatch.setattr("hornpipe.sockets.descriptor._QUIET", 50)
         with hp_listener() as (listener, url):
             got: list[bytes] = []
 
@@ -288,7 +294,7 @@ class TestEnds:
 
     def test_a_close_waits_only_for_who_is_sending(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """gotcha:SO12"""
-        monkeypatch.setattr("hornpipe.sockets.socket_handle.LINGER", 50)
+        monkeypatch.setattr("hornpipe.sockets.descriptor.LINGER", 50)
         with hostile.deaf_server() as peer:
             begun = time.monotonic()
             with hp.connect(peer.url) as connection:
@@ -297,7 +303,7 @@ class TestEnds:
 
     def test_a_close_does_not_wait_for_ever_for_a_flood(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """gotcha:SO12"""
-        monkeypatch.setattr("hornpipe.sockets.socket_handle.LINGER", 0.3)
+        monkeypatch.setattr("hornpipe.sockets.descriptor.LINGER", 0.3)
         with hostile.flooding_server(most=1 << 40) as peer:
             begun = time.monotonic()
             with hp.connect(peer.url) as connection:

@@ -114,6 +114,19 @@ def text_codec(encoding: str, errors: str) -> Codec[str]:
     return Codec(name, errors)
 
 
+def check_newline(newline: str) -> str:
+    r"""What written lines end with; ``ValueError`` for what no protocol ends them with.
+
+    >>> check_newline("crlf")
+    '\r\n'
+    """
+    if newline == "crlf":
+        return "\r\n"
+    if newline not in ("\n", "\r\n"):
+        raise ValueError(f"newline must be '\\n', '\\r\\n' or 'crlf', which is the same, not {newline!r}")
+    return newline
+
+
 @final
 class Head(int):
     """A ``buffer_limit`` that keeps the first so many bytes; a plain number means the same."""

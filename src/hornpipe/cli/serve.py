@@ -98,7 +98,7 @@ def serve_command(
             hp.cmd(*command),
             per_client_timeout=timeout,
             stop_grace=grace,
-            newline="\r\n" if crlf else "\n",
+            newline="crlf" if crlf else "\n",
             ready=lambda: complain(f"hornpipe serve: at {' and '.join(map(str, server.addresses))}"),
             **{name: value for name, value in options.items() if value is not None},
         )

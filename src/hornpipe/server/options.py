@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from hornpipe.address import Address
 from hornpipe.deadline import check_timeout
+from hornpipe.lines import check_newline
 from hornpipe.server.journal import Journal
 from hornpipe.sockets import Listener
-from hornpipe.sockets.socket_handle import check_newline
 
 if TYPE_CHECKING:
     import logging
@@ -54,7 +54,7 @@ class ServerOptions(TypedDict, total=False):
     tls: ssl.SSLContext | None
     """Encrypt, with this context for servers."""
     newline: str
-    r"""What a line that is written ends with: ``\n`` or ``\r\n``, also called ``crlf``. A program's lines
+    r"""What a line that is written ends with: ``\n``, or ``\r\n``, which is also called ``crlf``. A program's lines
     are translated, both ways."""
     ready: Callable[[], object] | None
     """Called once clients are served, as ``Daemon.ready``; a service manager is told in any case."""

@@ -54,7 +54,7 @@ def connect(
 
     ``tls`` is true for the system's authorities and the standard library's defaults, or an
     ``SSLContext``; ``server_name`` is whose certificate is wanted, if not the host's. ``local`` is the
-    address to come from. ``newline="\r\n"`` for the protocols of the Internet.
+    address to come from. ``newline="crlf"`` (or ``"\r\n"``) for the protocols of the Internet.
 
     >>> connect("tcp://127.0.0.1:1", timeout=5)
     Traceback (most recent call last):

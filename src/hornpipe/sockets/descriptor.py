@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from _socket import MSG_DONTWAIT, MSG_NOSIGNAL, SOCK_STREAM, getdefaulttimeout
+import errno
+import sys
+from _socket import AF_UNIX, MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR, SOCK_STREAM, getdefaulttimeout
 from _socket import socket as Calls
 from _thread import allocate_lock
 
 from hornpipe import wait
+from hornpipe.deadline import after, passed, sooner
 from hornpipe.fd import Descriptor, above_stdio
 
 NO_WAIT = MSG_DONTWAIT | MSG_NOSIGNAL
 """For every send and receive. The descriptor itself stays in blocking mode, since a child that gets it for its
 stdin shares the mode (gotcha:P5); and a peer that has gone is an error and no PIPE."""
+
+LINGER = 2.0
+"""Seconds for which a peer that was still sending is heard out before the end."""
+_QUIET = 0.05
+"""Seconds without input after which such a peer is taken to have finished."""
+_MOST_DROPPED = 256 * 1024
+"""Bytes at a time."""
 
 _making = allocate_lock()
 
@@ -68,6 +78,44 @@ class Socket(Descriptor):
             return
         if fd >= 0:
             wait.close(fd)
+
+    def finish(self) -> None:
+        """Tell the peer that nothing more comes (shutdown(2))."""
+        try:
+            self.calls.shutdown(SHUT_WR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:  # the peer was quicker, and has gone altogether
+                raise
+
+    def discard(self) -> bool:
+        """Drop what has come on a stream; whether that was anything. Never waits."""
+        calls = self.calls
+        if calls.type != SOCK_STREAM:
+            return False
+        try:
+            return bool(calls.recv(_MOST_DROPPED, NO_WAIT))
+        except OSError:
+            return False
+
+    def hear_out(self) -> None:
+        """Let a peer that is still sending finish, for ``LINGER`` seconds at most (gotcha:SO12)."""
+        self.finish()
+        deadline = after(LINGER)
+        while not passed(deadline):
+            if wait.one(self.fileno(), wait.READ, sooner(deadline, after(_QUIET))):
+                if not self.discard():
+                    return
+            elif not self._unsent():
+                return
+
+    def _unsent(self) -> int:
+        """Bytes that the peer's kernel has not acknowledged yet."""
+        if self._family == AF_UNIX:
+            return 0
+        import fcntl
+        import termios
+
+        return int.from_bytes(fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
     def detach(self) -> int:
         """Give the number away, open."""

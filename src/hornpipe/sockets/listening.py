@@ -21,11 +21,11 @@ from hornpipe import wait
 from hornpipe.address import Address
 from hornpipe.deadline import after, check_timeout, passed, sooner
 from hornpipe.fd import Descriptor, above_stdio
-from hornpipe.lines import TEXT
+from hornpipe.lines import TEXT, check_newline
 from hornpipe.sockets.connection import Connection
 from hornpipe.sockets.descriptor import Socket
 from hornpipe.sockets.listening_sockets import Made
-from hornpipe.sockets.socket_handle import LINE_LIMIT, check_newline
+from hornpipe.sockets.socket_handle import LINE_LIMIT
 from hornpipe.sockets.unix_names import BoundName
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ The descriptor stays in blocking mode and can be a child's stdin; only ``wait`` 
 from __future__ import annotations
 
 import errno
-import sys
-from _socket import SHUT_RDWR, SHUT_WR, SOCK_STREAM
+from _socket import SHUT_RDWR
 from _socket import socket as Calls
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
@@ -18,20 +17,16 @@ from hornpipe.address import Address
 from hornpipe.deadline import NEVER, after, check_timeout, passed, sooner
 from hornpipe.errors import ReaderGone
 from hornpipe.handle import Handle
-from hornpipe.lines import Codec, Str
+from hornpipe.lines import Codec, Str, check_newline
 from hornpipe.sockets.descriptor import NO_WAIT, Socket
 
 LINE_LIMIT = 1 << 20
 """Characters of a line unless told otherwise: nobody sends longer ones in good faith."""
-LINGER = 2.0
-"""Seconds for which close() waits for a peer that was still sending."""
 
 _BLOCK = 64 * 1024
 _LONGEST_READ = 256 * 1024
 _MOST_SENT = 1 << 20
 """Bytes given to one send(2): the lock is not held for longer than that takes."""
-_QUIET = 0.05
-"""Seconds without input after which such a peer is taken to have finished."""
 
 
 class _Late:
@@ -380,14 +375,7 @@ class SocketHandle(Handle[Str]):
 
     def _shut(self) -> None:
         """Tell the peer that nothing more comes."""
-        self._shut_socket()
-
-    def _shut_socket(self) -> None:
-        try:
-            self._socket.calls.shutdown(SHUT_WR)
-        except OSError as error:
-            if error.errno != errno.ENOTCONN:  # the peer was quicker, and has gone altogether
-                raise
+        self._socket.finish()
 
     def close(self) -> None:
         """Flush and close, so that what was written arrives; closing twice does nothing.
@@ -414,40 +402,16 @@ class SocketHandle(Handle[Str]):
             self._close_ends()
 
     def _hear_out(self) -> None:
-        if not self._has_spoken() or self._buffer.ended or self._socket.calls.type != SOCK_STREAM:
+        if not self._has_spoken() or self._buffer.ended:
             return
         # Nothing unread: a plain close. No shutdown in this case, for the connection may be a child's by now.
-        if not wait.one(self._socket.fileno(), wait.READ, 0) or not self._discard():
-            return
-        self._finish()
-        self._shut_socket()
-        deadline = after(LINGER)
-        while not passed(deadline):
-            if wait.one(self._socket.fileno(), wait.READ, sooner(deadline, after(_QUIET))):
-                if not self._discard():
-                    return
-            elif not self._unsent():
-                return
+        if wait.one(self._socket.fileno(), wait.READ, 0) and self._socket.discard():
+            self._finish()
+            self._socket.hear_out()
 
     def _has_spoken(self) -> bool:
         """Whether there are last words of ours that a reset would destroy."""
         return self._taken > 0
-
-    def _discard(self) -> int:
-        try:
-            return len(self._socket.calls.recv(_LONGEST_READ, NO_WAIT))
-        except OSError:
-            return 0
-
-    def _unsent(self) -> int:
-        """Bytes that the peer's kernel has not acknowledged yet."""
-        if self._scheme != "tcp":
-            return 0
-        import fcntl
-        import termios
-
-        answer = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, bytes(4))
-        return int.from_bytes(answer, sys.byteorder)
 
     def _close_ends(self) -> None:
         if self._source is not None:
@@ -478,12 +442,3 @@ class SocketHandle(Handle[Str]):
 
 def _known(name: Any) -> Any:
     return name() if callable(name) else name
-
-
-def check_newline(newline: str) -> str:
-    """Refuse what no protocol ends its lines with."""
-    if newline == "crlf":
-        return "\r\n"
-    if newline not in ("\n", "\r\n"):
-        raise ValueError(f"newline must be '\\n' or '\\r\\n' (or 'crlf'), not {newline!r}")
-    return newline

@@ -9,8 +9,7 @@ from hornpipe import wait
 from hornpipe.deadline import after, passed, sooner
 from hornpipe.lines import Str
 from hornpipe.sockets.connection import Connection
-from hornpipe.sockets.descriptor import NO_WAIT
-from hornpipe.sockets.socket_handle import LINGER
+from hornpipe.sockets.descriptor import LINGER, NO_WAIT
 
 _PIECE = 16 * 1024
 """Bytes encrypted at a time: one TLS record."""
@@ -190,7 +189,7 @@ class TlsConnection(Connection[Str]):
 
     def _say_farewell(self, deadline: int) -> None:
         if not self._shaken:
-            self._shut_socket()
+            self._socket.finish()
             return
         try:
             with self._sending:
