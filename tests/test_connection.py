@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import resource
 import select
@@ -380,6 +381,18 @@ class TestEnds:
         one.close()
         os.fstat(number)
         os.close(number)
+
+    def test_who_is_forgotten_in_a_cycle_is_closed_in_silence(self) -> None:
+        """As any other: from Python 3.12 on the end of its calls could come first, with a ResourceWarning."""
+        one, other = hp.socket_pair()
+        number = one.fileno()
+        ring: dict[str, object] = {"one": one}
+        ring["self"] = ring
+        del one, ring
+        gc.collect()
+        assert not Path(f"/proc/self/fd/{number}").exists()
+        assert other.read(timeout=20) == ""
+        other.close()
 
     def test_what_is_closed_has_no_end(self) -> None:
         """Also when the end had been read before."""

@@ -111,6 +111,8 @@ class Function(Runnable[Str], Generic[T, Str]):
             options["pass_fds"] = (*passed, writer.fileno())
             number = writer.fileno()
             plain = any(name in options for name in ("user", "group", "groups"))
+            if plain:
+                import tokenize  # noqa: F401  traceback loads it when it shows a line, from Python 3.13 on
             stage = self._stage(lambda: _answer(self, number, plain), options)
             job = self._job_of(stage)
             try:

@@ -23,6 +23,10 @@ _QUIET = 0.05
 _MOST_DROPPED = 256 * 1024
 """Bytes at a time."""
 
+_COLLECTED = bool(Calls.__flags__ & 1 << 14)  # Py_TPFLAGS_HAVE_GC, since Python 3.12
+"""Whether a cycle that holds a socket can be the end of its calls before ours, with a ``ResourceWarning``: what was
+made later is finalized later."""
+
 _making = allocate_lock()
 
 
@@ -32,14 +36,14 @@ class Socket(Descriptor):
     __slots__ = ("_calls", "_family")
 
     def __init__(self, calls: Calls) -> None:
-        if calls.fileno() <= 2:
+        if _COLLECTED or calls.fileno() <= 2:
             family, kind, protocol = calls.family, calls.type, calls.proto
             calls = Calls(family, kind, protocol, fileno=above_stdio(calls.detach()))
         if calls.gettimeout() is not None:
             calls.setblocking(True)  # somebody's socket.setdefaulttimeout() is no rule for us
         super().__init__(calls.fileno())
-        self._calls: Calls | None = calls
         self._family: int = calls.family
+        self._calls: Calls | None = calls
 
     @classmethod
     def accepted(cls, fd: int, family: int) -> Socket:

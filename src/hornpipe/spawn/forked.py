@@ -10,7 +10,6 @@ import gc
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -113,8 +112,8 @@ def _exit_code_of(function: Callable[[], Any]) -> int:
         except SystemExit as error:
             code = _code_of_exit(error)
     except BaseException:  # noqa: BLE001  whatever it is, it must not walk on into the parent's frames
-        if sys.stderr is not None:
-            traceback.print_exc()
+        # The interpreter's own: as somebody else we may not be allowed to read what the traceback module loads.
+        sys.__excepthook__(*sys.exc_info())
         code = 1
     return code if _flush() else code or 1
 
