@@ -112,14 +112,6 @@ def nonblocking(fd: int) -> None:
     os.set_blocking(fd, False)
 
 
-def write_some(fd: int, data: memoryview | bytes) -> int:
-    """One write(2): the count, or 0 when there is no room now."""
-    try:
-        return os.write(fd, data)
-    except BlockingIOError:
-        return 0
-
-
 def flush_printed() -> bool:
     """What we have printed comes before what others print, and once (perlipc:O9); false as for ``flush``."""
     printed = flush(sys.stdout)

@@ -393,24 +393,23 @@ class Handle(Generic[Str]):
 
     def _send(self, data: bytes) -> None:
         """Write all of it: partial writes are completed, and another writer may be quicker than us."""
-        fd = self._writing_to()
         try:
             count = 0
             if not self._step:
-                count = descriptors.write_some(fd, data)
+                count = wait.write_some(self._writing_to(), data)
                 self._taken += count
                 if count == len(data):
                     return
             rest = memoryview(data)[count:]
             while rest:
-                self._wait_for_room(fd)
-                count = descriptors.write_some(self._writing_to(), rest[: self._step] if self._step else rest)
+                self._wait_for_room()
+                count = wait.write_some(self._writing_to(), rest[: self._step] if self._step else rest)
                 self._taken += count
                 rest = rest[count:]
         except BrokenPipeError:
             self._reader_gone()
 
-    def _wait_for_room(self, fd: int) -> None:
+    def _wait_for_room(self) -> None:
         bits = wait.on(self._writing_to, wait.WRITE, self._deadline)
         if not bits:
             self._expired("writing to")

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from hornpipe import wait
 from hornpipe.deadline import NEVER, after, passed, sooner
-from hornpipe.fd import PIPE_SIZE, Descriptor, nonblocking, widen, write_some
+from hornpipe.fd import PIPE_SIZE, Descriptor, nonblocking, widen
 from hornpipe.lines import TEXT, Codec, Kept, Tail
 
 _FIRST_READ = 64 * 1024
@@ -108,7 +108,7 @@ class Tee:
         # poll a write of PIPE_BUF bytes (4096 on Linux) does not block.
         try:
             while self.rest and self.onward >= 0 and wait.one(self.onward, wait.WRITE, 0):
-                self.rest = self.rest[write_some(self.onward, self.rest[:4096]) :]
+                self.rest = self.rest[wait.write_some(self.onward, self.rest[:4096]) :]
         except OSError:
             self.onward = -1  # our stderr is gone: what was kept is still there
         if self.onward < 0:
@@ -162,7 +162,7 @@ class Feed:
             if chunk is None:
                 return False
             self._rest = memoryview(chunk)
-        count = write_some(fd, self._rest[:PIPE_SIZE])
+        count = wait.write_some(fd, self._rest[:PIPE_SIZE])
         self.taken += count
         self._rest = self._rest[count:]
         return True

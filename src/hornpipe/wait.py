@@ -127,6 +127,12 @@ def suspend(opened: Iterable[int], deadline: int) -> bool:
 woken = _wait.wake
 """Ends every wait on a descriptor that is about to be closed."""
 
+write_some = _wait.write_some
+"""One write(2) to a descriptor that does not block: the count, or 0 when there is no room now.
+
+Between the look for the number, as its argument, and the write no handler runs and no other thread, as they might at
+the entry of a function of Python's: the number is not another file's by then."""
+
 close = _wait.close
 """Closes a descriptor, and ends every wait on it first."""
 let_go = _wait.let_go

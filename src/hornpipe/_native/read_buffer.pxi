@@ -134,6 +134,7 @@ cdef class ReadBuffer:
         cdef Py_ssize_t length = 0, count
         cdef short ready
         cdef bint text = self.form == AS_TEXT
+        # From here on: a handler that runs in a wait may close them, and their numbers be others' by the next.
         cdef long long seen = closings_now()
         self.asked = 0
         if sink < 0 or source < 0:

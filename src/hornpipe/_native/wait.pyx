@@ -6,8 +6,10 @@ each interruption, in the thread where Python runs them; their exceptions come o
 the wait goes on until its deadline. A program with one thread is told by the kernel what came between the last look
 and the poll (``guard.h``); one with more by the wake-up descriptor.
 """
-from libc.errno cimport EINTR, errno
+from libc.errno cimport EAGAIN, EINTR, errno
+from cpython.buffer cimport Py_buffer, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdlib cimport free, malloc
+from libc.string cimport strerror
 from _signal import set_wakeup_fd
 from posix import register_at_fork
 
@@ -47,6 +49,7 @@ cdef extern from "waiters.h":
     int MSG_DONTWAIT
     Py_ssize_t recv(int, void *, size_t, int) nogil
     Py_ssize_t read_bytes "read"(int, void *, size_t) nogil
+    Py_ssize_t write_bytes "write"(int, const void *, size_t) nogil
 
 cdef extern from "clock.h":
     """
@@ -317,6 +320,25 @@ def close(int fd):
         result = close_descriptor(fd)
     if result < 0:
         PyErr_SetFromErrno(OSError)
+
+
+def write_some(int fd, data):
+    """One write(2) of what is bytes-like: the count, or 0 when there is no room now, or a handler came first."""
+    cdef Py_buffer given
+    cdef Py_ssize_t count
+    cdef int failed
+    PyObject_GetBuffer(data, &given, PyBUF_SIMPLE)
+    with nogil:
+        count = write_bytes(fd, given.buf, given.len)
+        failed = errno if count < 0 else 0
+    PyBuffer_Release(&given)
+    if not failed:
+        return count
+    if failed == EINTR:
+        PyErr_CheckSignals()
+    elif failed != EAGAIN:
+        raise OSError(failed, strerror(failed).decode())
+    return 0
 
 
 def suspend(opened, long long deadline):

@@ -128,8 +128,10 @@ int poll_once(struct pollfd *set, nfds_t count, long long deadline, int look, lo
             left.tv_nsec = ns % 1000000000LL;
         }
         limit = &left;
-        if (ns == 0)
-            return ppoll(set, count, limit, NULL);
+        if (ns == 0) {
+            *closed = seen >= 0 && seen != closings ? 2 : 0;
+            return *closed ? -1 : ppoll(set, count, limit, NULL);
+        }
     }
     if (look && ALONE && lent < 0) {
         /* A handler can have closed it. */

@@ -69,8 +69,8 @@ class Duplex(CommandHandle[Str]):
             self._line_begun = pty.check_input(data, self._line_begun)
         super()._send(data)
 
-    def _wait_for_room(self, fd: int) -> None:
-        self._check_hung_up(self._serve(((fd, wait.WRITE),), self._deadline).get(fd, 0))
+    def _wait_for_room(self) -> None:
+        self._check_hung_up(self._serve(self._deadline, self._sink).get(self._writing_to(), 0))
         held = len(self._buffer) + len(self._errors_read)
         self._check_held(held, f"was sent more while {held} bytes of its output had not been read; read them")
 
@@ -106,20 +106,23 @@ class Duplex(CommandHandle[Str]):
 
     # --- receiving ---
 
-    def _serve(self, beside: tuple[tuple[int, int], ...], deadline: int) -> dict[int, int]:
-        """Wait once for output or for what is in ``beside``, and take in the output; what was ready."""
-        wanted: list[tuple[int, int]] = list(beside)
+    def _serve(self, deadline: int, sink: Descriptor | None = None) -> dict[int, int]:
+        """Wait once for output, and for room in ``sink``, and take in the output; what was ready."""
         ends: list[tuple[Descriptor, ReadBuffer]] = []
         for end, buffer in ((self._source, self._buffer), (self._errors_end, self._errors_read)):
             if end is not None and not end.closed and not buffer.ended:
                 ends.append((end, buffer))
-                wanted.append((end.fileno(), wait.READ))
+
+        def wanted() -> list[tuple[int, int]]:
+            room = [] if sink is None else [(sink.fileno(), wait.WRITE)]
+            return room + [(end.fileno(), wait.READ) for end, _ in ends]
+
         if self._job.pump.busy:
-            if not self._job.pump.step(deadline, wanted):
+            if not self._job.pump.step(deadline, wanted()):
                 self._late(deadline)
-            ready = dict(wait.until(wanted, 0)) if wanted else {}
+            ready = dict(wait.on_any(wanted, 0)) if sink or ends else {}
         else:
-            ready = dict(wait.until(wanted, deadline))
+            ready = dict(wait.on_any(wanted, deadline))
             if not ready:
                 self._late(deadline)
         for end, buffer in ends:
@@ -143,7 +146,7 @@ class Duplex(CommandHandle[Str]):
         if self._plain and self._answer_by == self._deadline:
             super()._fill()
         else:
-            self._serve((), self._answer_by)
+            self._serve(self._answer_by)
 
     def ask(self, line: Str, timeout: float | None = None) -> Str:
         """Send one line and return the next line of the output, both without a newline.
@@ -161,8 +164,11 @@ class Duplex(CommandHandle[Str]):
         taken = 0
         if self._simple and not (self._pending or self._decoder or self._decoded):
             # Nearly always the whole of it; what has not been done then is done below.
-            to, source = self._writing_to(), self._reading_from()
-            answer: Str | None = self._buffer.exchange(line, to, source, _READ, deadline, most=self._limit)
+            to, source = self._sink, self._source
+            assert to is not None
+            assert source is not None
+            # Their numbers, -1 once they are closed, in one step: a function between them would let handlers in.
+            answer: Str | None = self._buffer.exchange(line, to._fd, source._fd, _READ, deadline, most=self._limit)
             taken = self._buffer.asked
             self._taken += taken
             if answer is not None:
@@ -193,11 +199,12 @@ class Duplex(CommandHandle[Str]):
                 self._no_answer(line, b"")
             self._check_begun(len(buffer))
             if self._plain:
-                count = wait.fill(buffer, self._reading_from(), _READ, deadline)
+                seen = wait.closings_so_far()
+                count = wait.fill(buffer, self._reading_from(), _READ, deadline, seen)
                 if count is None:
                     self._late(deadline)
             else:
-                self._serve((), deadline)
+                self._serve(deadline)
 
     def _no_answer(self, line: Str, read: bytes) -> None:
         status = self._job.processes[-1].wait_until(sooner(self._deadline, after(0.5)))
@@ -236,7 +243,7 @@ class Duplex(CommandHandle[Str]):
             if not open_ends:
                 return
             if not len(self._buffer) and not len(self._errors_read):
-                self._serve((), self._deadline)
+                self._serve(self._deadline)
 
     def read_errors(self) -> Str:
         """What has come on stderr and was not yielded by ``events``; never waits."""
@@ -285,7 +292,7 @@ class Duplex(CommandHandle[Str]):
             self._buffer.take(-1)
             self._errors_read.take(-1)
             try:
-                self._serve((), limit)
+                self._serve(limit)
             except TimeoutError as error:
                 if isinstance(error, CommandTimeout):
                     raise

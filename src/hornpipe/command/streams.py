@@ -61,6 +61,7 @@ class Lines(LineReader, Generic[Str], OfJob):
         raise TypeError("Lines is not for subclassing")
 
     def _refill(self) -> None:
+        seen = wait.closings_so_far()
         if self._source.closed:
             self.end_here()
             return
@@ -74,7 +75,7 @@ class Lines(LineReader, Generic[Str], OfJob):
                         self._expire()
                 count: int | None = self.fill(fd, self._size)
             else:
-                count = wait.fill(self, fd, self._size, self._job.deadline)
+                count = wait.fill(self, fd, self._size, self._job.deadline, seen)
                 if count is None:
                     self._expire()
         except BaseException:
@@ -245,13 +246,14 @@ class Writer(CommandHandle[Str]):
     def __init__(self, job: Job, sink: Descriptor, codec: Codec[Str]) -> None:
         super().__init__(job, None, sink, codec)
 
-    def _wait_for_room(self, fd: int) -> None:
+    def _wait_for_room(self) -> None:
         while self._job.pump.busy:
+            fd = self._writing_to()
             if wait.one(fd, wait.WRITE, 0):
                 return
             if not self._job.pump.step(self._deadline, ((fd, wait.WRITE),)):
                 self._expired("writing to")
-        super()._wait_for_room(fd)
+        super()._wait_for_room()
 
     def _reader_gone(self) -> None:
         self._over = True

@@ -89,6 +89,6 @@ class fdspawn(SpawnBase):
     def kill(self, sig: int) -> None:
         """Nothing: a descriptor hears no signals."""
 
-    def _write_some(self, fd: int, data: memoryview) -> int:
+    def _write_some(self, data: memoryview) -> int:
         # Never without asking: it may be one that blocks.
-        return super()._write_some(fd, data) if wait.writable(wait.one(fd, wait.WRITE, 0)) else 0
+        return super()._write_some(data) if wait.writable(wait.on(self._open_fd, wait.WRITE, 0)) else 0

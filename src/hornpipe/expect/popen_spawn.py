@@ -13,7 +13,7 @@ from hornpipe.expect.spawnbase import SpawnBase
 from hornpipe.expect.starting import start_with_preparation
 from hornpipe.expect.transport import deadline_of
 from hornpipe.expect.utils import split_command_line, which, whole_environment
-from hornpipe.fd import Descriptor, nonblocking, pipe, write_some
+from hornpipe.fd import Descriptor, nonblocking, pipe
 from hornpipe.process import Process
 from hornpipe.spawn import start
 from hornpipe.spawn.recipe import Recipe
@@ -94,19 +94,22 @@ class PopenSpawn(SpawnBase):
 
     def _write(self, data: bytes) -> int:
         """All of it, under the object's timeout; what the program says meanwhile is kept."""
-        if self._input is None:
+        sink = self._input
+        if sink is None:
             raise ValueError("the program has been sent its end of file")
-        deadline, fd = deadline_of(self.timeout), self._input.fileno()
+        deadline = deadline_of(self.timeout)
         view, sent, reading = memoryview(data), 0, True
+
+        def wanted() -> list[tuple[int, int]]:
+            room = (sink.fileno(), wait.WRITE)
+            return [room, (self._open_fd(), wait.READ)] if reading else [room]
+
         while sent < len(view):
-            count = write_some(fd, view[sent:])
+            count = wait.write_some(sink.fileno(), view[sent:])
             sent += count
             if count:
                 continue
-            wanted = [(fd, wait.WRITE)]
-            if reading:
-                wanted.append((self.child_fd, wait.READ))
-            ready = dict(wait.until(wanted, deadline))
+            ready = dict(wait.on_any(wanted, deadline))
             if not ready:
                 raise TIMEOUT(
                     f"{self.name} does not read what is sent to it: "

@@ -66,11 +66,11 @@ class SocketSpawn(SpawnBase):
             pass  # the other side was quicker
         self.socket.close()
 
-    def _write_some(self, fd: int, data: memoryview) -> int:
+    def _write_some(self, data: memoryview) -> int:
         from socket import MSG_DONTWAIT
 
         if self.socket.gettimeout() is not None:
-            return super()._write_some(fd, data)  # it does not block, and its own send would wait as long as that
+            return super()._write_some(data)  # it does not block, and its own send would wait as long as that
         try:
             count: int = self.socket.send(data, MSG_DONTWAIT)
         except BlockingIOError:

@@ -96,7 +96,7 @@ class OnTerminal(SpawnBase):
 
     def _modes(self) -> list[Any] | None:
         try:
-            return termios.tcgetattr(self.child_fd)
+            return termios.tcgetattr(self._open_fd())
         except termios.error:
             return None  # the other side has gone, on systems that then forget the modes
 
@@ -107,10 +107,10 @@ class OnTerminal(SpawnBase):
 
     def setecho(self, state: bool) -> None:
         """Switch the echo; what was sent before and not read yet is echoed in either case."""
-        modes = termios.tcgetattr(self.child_fd)
+        modes = termios.tcgetattr(self._open_fd())
         modes[3] = modes[3] | termios.ECHO if state else modes[3] & ~termios.ECHO
         # Not TCSAFLUSH, which would throw away what was typed ahead (gotcha:TTY9).
-        termios.tcsetattr(self.child_fd, termios.TCSADRAIN, modes)
+        termios.tcsetattr(self._open_fd(), termios.TCSADRAIN, modes)
         self.echo = self._echo_wanted = state
 
     def waitnoecho(self, timeout: float | None = -1) -> bool:
@@ -125,7 +125,7 @@ class OnTerminal(SpawnBase):
                 return False
             # The flag has no event. What the program says is taken meanwhile, lest it wait for us.
             pause = deadlines.sooner(deadline, deadlines.after(_LOOKS_AT_ECHO))
-            if wait.until([(self.child_fd, wait.READ)] if reading else [], pause):
+            if wait.on(self._open_fd, wait.READ, pause) if reading else wait.until([], pause):
                 reading = self._take_meanwhile()
             elif not reading and not self.isalive():
                 return False
@@ -133,9 +133,9 @@ class OnTerminal(SpawnBase):
 
     def getwinsize(self) -> tuple[int, int]:
         """Rows and columns."""
-        rows, columns, _, _ = struct.unpack("HHHH", ioctl(self.child_fd, termios.TIOCGWINSZ, bytes(8)))
+        rows, columns, _, _ = struct.unpack("HHHH", ioctl(self._open_fd(), termios.TIOCGWINSZ, bytes(8)))
         return rows, columns
 
     def setwinsize(self, rows: int, cols: int) -> None:
         """Set rows and columns; the program is told by WINCH if they have changed."""
-        ioctl(self.child_fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
+        ioctl(self._open_fd(), termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))

@@ -12,7 +12,6 @@ from hornpipe import wait
 from hornpipe._native.buffers import ByteSink
 from hornpipe.expect.exceptions import EOF, TIMEOUT
 from hornpipe.expect.matcher import Stream
-from hornpipe.fd import write_some
 
 _BATCH = 64 * 1024
 """Bytes taken from a talkative transport before they are searched, where ``maxread`` does not say less."""
@@ -72,6 +71,13 @@ class Transport:
         """The descriptor."""
         return self.child_fd
 
+    def _open_fd(self) -> int:
+        # Asked for anew before each use: a handler, or another thread, may have closed it since, and its number may be
+        # another file's.
+        if self.closed or self.child_fd < 0:
+            raise ValueError("I/O operation on closed file.")
+        return self.child_fd
+
     _longest_read = 4096
     """Bytes: a terminal gives no more in one read. To look again and again for what comes next, and not to sleep, was
     tried: on a busy machine a flood took a fifth longer, since what fills the terminal needs the processor as well."""
@@ -79,9 +85,9 @@ class Transport:
     def _receive(self, size: int, deadline: int) -> bytes | None:
         """At most ``size`` bytes; none at the end (a terminal's end is EIO, gotcha:TTY1); ``None`` at the deadline."""
         sink = ByteSink()
-        fd = self.fileno()
         while True:
-            count = wait.fill(sink, fd, min(size, self._longest_read), deadline)
+            seen = wait.closings_so_far()
+            count = wait.fill(sink, self._open_fd(), min(size, self._longest_read), deadline, seen)
             if count is None:
                 return None
             if count >= 0:
@@ -147,21 +153,18 @@ class Transport:
         """All of it, under the object's timeout; what the other side says meanwhile is kept."""
         deadline = deadline_of(self.timeout)
         view, sent = memoryview(data), 0
-        fd = self.fileno()
         reading = True
         while sent < len(view):
-            count = self._write_some(fd, view[sent : sent + self._piece])
+            count = self._write_some(view[sent : sent + self._piece])
             sent += count
             if sent == len(view) or count:
                 continue
-            wanted = [(fd, wait.READ | wait.WRITE if reading else wait.WRITE)]
-            ready = wait.until(wanted, deadline)
-            if not ready:
+            bits = wait.on(self._open_fd, wait.READ | wait.WRITE if reading else wait.WRITE, deadline)
+            if not bits:
                 raise TIMEOUT(
                     f"{self.name} does not read what is sent to it: "
                     f"{sent} of {len(view)} bytes were taken within {self.timeout:g} s"
                 )
-            bits = ready[0][1]
             if not bits & wait.WRITE:
                 reading = reading and self._take_meanwhile()
                 if not reading and wait.hung_up(bits):
@@ -171,8 +174,8 @@ class Transport:
     _piece = _BATCH
     """Bytes written at once."""
 
-    def _write_some(self, fd: int, data: memoryview) -> int:
-        return write_some(fd, data)
+    def _write_some(self, data: memoryview) -> int:
+        return wait.write_some(self._open_fd(), data)
 
     def _take_meanwhile(self) -> bool:
         try:

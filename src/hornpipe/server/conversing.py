@@ -11,7 +11,7 @@ from typing import Any
 
 from hornpipe import wait
 from hornpipe.deadline import NEVER
-from hornpipe.fd import Descriptor, nonblocking, pipe, write_some
+from hornpipe.fd import Descriptor, nonblocking, pipe
 from hornpipe.handle import Handle
 from hornpipe.lines import BYTES
 from hornpipe.sockets import Connection
@@ -92,7 +92,7 @@ def _write(sink: Descriptor, data: bytes, answered: Descriptor, deadline: int) -
     rest = memoryview(data)
     while rest:
         try:
-            count = write_some(sink.fileno(), rest)
+            count = wait.write_some(sink.fileno(), rest)
         except BrokenPipeError:
             return False
         rest = rest[count:]

@@ -87,7 +87,8 @@ class Watch:
         with self._lock:
             if self._closed:
                 raise ValueError("the watch is closed")
-            return _signals.take_and_rest(self._ring, self._reader.fileno(), self._writer.fileno(), Signal)
+            # The numbers in one step: a function between them would let handlers in, which may close us.
+            return _signals.take_and_rest(self._ring, self._reader._fd, self._writer._fd, Signal)
 
     def __iter__(self) -> Self:
         return self

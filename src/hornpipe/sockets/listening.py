@@ -177,20 +177,24 @@ class Listener:
 
         ``OSError`` (EMFILE, ENFILE, ENOBUFS, ENOMEM) when there is no room: whoever waits goes on waiting.
         """
-        if fd not in self._sockets:
-            raise ValueError("the listener is closed")
-        socket, _ = self._sockets[fd]
-        # Who is busy must not keep the others from being heard. In one step: a signal's handler finds us whole.
-        self._sockets.move_to_end(fd)
+        kind = self._kinds.get(fd)
         try:
+            # First: once somebody has been accepted, nothing may fail, though a handler or another thread closes us.
+            if kind is None:
+                kind = self._make_kind(fd)
+            socket, _ = self._sockets[fd]
+            # Who is busy must not keep the others from being heard. In one step: a signal's handler finds us whole.
+            self._sockets.move_to_end(fd)
             taken, name = socket.calls._accept()  # type: ignore[attr-defined]  # typeshed leaves it out
         except BlockingIOError:
             return None
-        except OSError as error:
-            if error.errno in _LOST:
+        except (KeyError, ValueError, OSError) as error:
+            if fd not in self._sockets:
+                raise ValueError("the listener is closed") from None
+            if isinstance(error, OSError) and error.errno in _LOST:
                 return None
             raise
-        return self.connection(fd, taken, name)
+        return kind.of(Socket.accepted(taken, kind.family), name)
 
     def connection(self, fd: int, taken: int, name: Any) -> Connection[str]:
         """The connection of a client that was accepted at one of its ``descriptors``: its own, and its name.
@@ -199,7 +203,7 @@ class Listener:
         """
         kind = self._kinds.get(fd)
         if kind is None:
-            kind = self._kinds[fd] = self._make_kind(fd)
+            kind = self._make_kind(fd)
         return kind.of(Socket.accepted(taken, kind.family), name)
 
     def _make_kind(self, fd: int) -> type[Connection[str]]:
@@ -209,6 +213,7 @@ class Listener:
         )
         kind = made.kind_like_this()
         kind.family = socket.calls.family
+        self._kinds[fd] = kind
         return kind
 
     def calls(self, fd: int) -> Calls:
