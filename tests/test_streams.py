@@ -254,13 +254,13 @@ class RobbedHandle(hp.Handle[bytes]):
         while wait.one(self.reading.fileno(), wait.READ, 0):
             self.received += os.read(self.reading.fileno(), 65536)
 
-    def _wait_for_room(self, fd: int) -> None:
+    def _wait_for_room(self) -> None:
         self.drain()
-        super()._wait_for_room(fd)
+        super()._wait_for_room()
         if self.robberies % 4 < 3:  # robbed three times in a row, then let through
             with contextlib.suppress(BlockingIOError):
                 while True:
-                    os.write(fd, b"-" * 4096)
+                    os.write(self._writing_to(), b"-" * 4096)
         self.robberies += 1
 
 
