@@ -522,9 +522,10 @@ NATIVE_MAY_BLOCK = {
 NATIVE_ALLOWED = {
     ("launch.c", "child_launch", "waitpid"): "takes the status of a child that has reported its failure and is leaving",
     ("signals.pyx", "take_pending", "sigtimedwait"): "called by timed_call, or its time is zero",
-    ("sysv.pyx", "do_operations", "semtimedop"): "called by timed_call alone",
-    ("sysv.pyx", "do_send", "msgsnd"): "the same",
-    ("sysv.pyx", "do_receive", "msgrcv"): "the same",
+    ("semaphores.pyx", "operate_now", "semop"): "makes each operation one that does not wait",
+    ("semaphores.pyx", "do_operations", "semtimedop"): "called by timed_call alone",
+    ("queues.pyx", "do_send", "msgsnd"): "the same",
+    ("queues.pyx", "do_receive", "msgrcv"): "the same",
     ("brood.pyx", "run", "epoll_wait"): "40 ms at most, as the first look of wait, which goes on for it",
     ("client.c", "client_take_in", "accept4"): "the listener is in non-blocking mode",
 }
@@ -583,7 +584,8 @@ def enclosing_function(text: str, at: int) -> str:
 
 def native_blocking_calls(name: str, text: str) -> list[tuple[str, int, str]]:
     found = []
-    bare = bare_native(name, text)
+    # A system call by its number is the call of that name.
+    bare = re.sub(r"\b(?:direct|syscall)\s*\(\s*SYS_(\w+)", r"\1(", bare_native(name, text))
     for match in C_BLOCKING.finditer(bare):
         before = bare[bare.rfind("\n", 0, match.start()) + 1 : match.start()].rstrip()
         word = re.search(r"(\w+)[\s*]*$", before)
@@ -663,6 +665,11 @@ def test_a_native_call_that_blocks_is_seen(call):
     assert [(f, n) for f, _, n in native_blocking_calls("x.pyx", PYX_SAMPLE % (call, "pass"))] == [("inner", name)]
 
 
+@pytest.mark.parametrize("call", ["direct(SYS_msgrcv, id, at, 8, 0, 0);", "syscall(SYS_msgrcv, id, at, 8, 0, 0);"])
+def test_a_system_call_by_its_number_is_the_call_of_that_name(call):
+    assert [(f, n) for f, _, n in native_blocking_calls("x.c", C_SAMPLE % call)] == [("helper", "msgrcv")]
+
+
 @pytest.mark.parametrize("call", ["n = poll(set, 1, -1)", "return waitpid(pid, &raw, 0)", "pause()"])
 def test_a_cython_call_that_blocks_is_seen(call):
     assert [f for f, _, _ in native_blocking_calls("x.pyx", PYX_SAMPLE % (";", call))] == ["helper"]
@@ -676,6 +683,7 @@ def test_a_cython_call_that_blocks_is_seen(call):
         "poll(set, 1, 0);",
         "my_poll(set); set->wait(1); set.pause();",
         "flock(fd, LOCK_EX | LOCK_NB);",
+        "direct(SYS_msgrcv, id, at, 8, 0, IPC_NOWAIT);",
     ],
 )
 def test_a_native_call_that_returns_at_once_is_no_complaint(call):
