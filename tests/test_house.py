@@ -522,10 +522,10 @@ NATIVE_MAY_BLOCK = {
 NATIVE_ALLOWED = {
     ("launch.c", "child_launch", "waitpid"): "takes the status of a child that has reported its failure and is leaving",
     ("signals.pyx", "take_pending", "sigtimedwait"): "called by timed_call, or its time is zero",
-    ("semaphores.pyx", "operate_now", "semop"): "makes each operation one that does not wait",
-    ("semaphores.pyx", "do_operations", "semtimedop"): "called by timed_call alone",
-    ("queues.pyx", "do_send", "msgsnd"): "the same",
-    ("queues.pyx", "do_receive", "msgrcv"): "the same",
+    ("semaphores.pxi", "operate_now", "semop"): "makes each operation one that does not wait",
+    ("semaphores.pxi", "do_operations", "semtimedop"): "called by timed_call alone",
+    ("queues.pxi", "do_send", "msgsnd"): "the same",
+    ("queues.pxi", "do_receive", "msgrcv"): "the same",
     ("brood.pyx", "run", "epoll_wait"): "40 ms at most, as the first look of wait, which goes on for it",
     ("client.c", "client_take_in", "accept4"): "the listener is in non-blocking mode",
 }

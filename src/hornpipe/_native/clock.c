@@ -407,7 +407,12 @@ long clock_enter(struct clock_use *use, clock_call call, void *arguments) {
         return -1;
     }
     use->entered = 1;
-    return call(arguments, use->guarded);
+    if (use->guarded) {
+        long words[6];
+        call(arguments, words);
+        return guard_enter(words);
+    }
+    return call(arguments, NULL);
 }
 
 void clock_end(struct clock_use *use) {

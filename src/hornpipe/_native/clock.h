@@ -33,12 +33,12 @@ struct clock_use {
     int lent, owned_before, owner_before;
 };
 
-/* The call; with `guarded` by guard_enter. */
-typedef long (*clock_call)(void *arguments, int guarded);
+/* The call. With `words` it is not made: they become its number and arguments, for guard_enter. */
+typedef long (*clock_call)(void *arguments, long *words);
 
 /* It has been told the deadline. */
 #define BOUNDS_ITSELF 1
-/* It can be entered by guard_enter, and is never restarted (signal(7)). */
+/* It can be told in words, and is never restarted (signal(7)). */
 #define CAN_BE_GUARDED 2
 
 #ifdef SIGSTKFLT

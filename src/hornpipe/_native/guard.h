@@ -11,17 +11,57 @@
 #ifndef HORNPIPE_GUARD_H
 #define HORNPIPE_GUARD_H
 
-/* Whether this machine can, and nobody has said that we should not; a change gives what was before. */
-int guard_usable(void);
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__x86_64__) && defined(__linux__) && !defined(__ILP32__)
+#define GUARDS 1
+#else
+#define GUARDS 0
+#endif
+
+/* What there is, found by guard_prepare. */
+extern struct guard {
+    ptrdiff_t field;    /* rseq_cs of struct rseq, from a thread's own beginning; 0: glibc has registered none */
+    const char *single; /* whether there is no other thread */
+    int unwanted;       /* somebody has said so */
+} guard __attribute__((visibility("hidden")));
+void guard_prepare(void);
+/* Whether this machine may; a change gives what was before. */
 int guard_use(int wanted);
+
+/* Inline, as few functions as can be are gone through around the call: see direct.h. */
+static inline int guard_usable(void) { return guard.field && !guard.unwanted; }
 /* Whether there is no other thread, which could get a signal that this one is to handle: then this is the main one. */
-int guard_alone(void);
+static inline int guard_alone(void) { return guard.single && *guard.single; }
+#if GUARDS
+extern const char guard_sequence[] __attribute__((visibility("hidden")));
+static inline volatile uint64_t *guard_field(void) {
+    char *thread;
+    __asm__("mov %%fs:0, %0" : "=r"(thread));
+    return (volatile uint64_t *)(thread + guard.field);
+}
+#endif
 /* From here on signals of this thread are noticed, if it can be; before Python's last look, with no system call between
  * it and ours: what is delivered at the end of one need not be noticed. */
-void guard_open(void);
+static inline void guard_open(void) {
+#if GUARDS
+    *guard_field() = (uintptr_t)guard_sequence;
+#endif
+}
 /* The call that comes next is not entered: there is something to look at. */
 void guard_trip(void);
+/* For the next one: what the kernel says, -errno for a failure. */
+long guard_entered(const long words[6]);
 /* The system call with this number and up to five words more: its result, or -1 with errno; EINTR if it was not
  * entered. Only of a thread that has opened the guard. */
-long guard_enter(const long words[6]);
+static inline long guard_enter(const long words[6]) {
+    long result = guard_entered(words);
+    if (result < 0 && result > -4096) {
+        errno = (int)-result;
+        return -1;
+    }
+    return result;
+}
 #endif

@@ -10,7 +10,7 @@ from posix.types cimport pid_t, uid_t
 
 from posix import register_at_fork
 
-from hornpipe._native.timed_call cimport BOUNDS_ITSELF, CAN_BE_GUARDED, LATE, guarded, timed, use_clock_hook
+from hornpipe._native.timed_call cimport BOUNDS_ITSELF, CAN_BE_GUARDED, LATE, timed, use_clock_hook
 from hornpipe._native.timed_call cimport interrupt_until_told as nudge
 
 cdef extern from "rings.h" nogil:
@@ -90,36 +90,29 @@ cdef extern from *:
         return sigismember(&set, number) == 1;
     }
 
-    static long (*guarded_call)(const long *words);
-
     /* Until a deadline: 0 is now, -1 never. */
-    struct taking { int number; long long deadline; struct signal_record *record; };
-    static long take_pending(void *arguments, int guarded) {
+    struct taking { int number; long long deadline; sigset_t set; siginfo_t info; struct timespec left; };
+    static long take_pending(void *arguments, long *words) {
         struct taking *taking = arguments;
-        struct timespec limit = {0, 0};
-        sigset_t set;
-        siginfo_t info;
-        long result;
-        sigemptyset(&set);
-        sigaddset(&set, taking->number);
-        if (taking->deadline > 0) {
-            long long ns = taking->deadline - monotonic_ns();
-            if (ns > 0) {
-                limit.tv_sec = ns / 1000000000LL;
-                limit.tv_nsec = ns % 1000000000LL;
-            }
+        struct timespec *left = taking->deadline < 0 ? NULL : &taking->left;
+        long long ns = taking->deadline > 0 ? taking->deadline - monotonic_ns() : 0;
+        if (ns < 0)
+            ns = 0;
+        taking->left.tv_sec = ns / 1000000000LL;
+        taking->left.tv_nsec = ns % 1000000000LL;
+        sigemptyset(&taking->set);
+        sigaddset(&taking->set, taking->number);
+        if (words) {
+            words[0] = SYS_rt_sigtimedwait, words[1] = (long)&taking->set, words[2] = (long)&taking->info;
+            words[3] = (long)left, words[4] = NSIG / 8;
+            return 0;
         }
-        if (guarded) {
-            long words[6] = {SYS_rt_sigtimedwait, (long)&set, (long)&info, (long)(taking->deadline < 0 ? NULL : &limit),
-                             NSIG / 8};
-            result = guarded_call(words);
-            if (result > 0 && info.si_code == SI_TKILL)
-                info.si_code = SI_USER; /* as glibc has it */
-        } else
-            result = sigtimedwait(&set, &info, taking->deadline < 0 ? NULL : &limit);
-        if (result > 0)
-            record_of(taking->number, &info, taking->record);
-        return result;
+        return sigtimedwait(&taking->set, &taking->info, left);
+    }
+    static void record_taken(struct taking *taking, struct signal_record *record) {
+        if (taking->info.si_code == SI_TKILL)
+            taking->info.si_code = SI_USER; /* as glibc has it, and the system call not */
+        record_of(taking->number, &taking->info, record);
     }
 
     static int first_queued(void) { return SIGRTMIN; }
@@ -135,12 +128,11 @@ cdef extern from *:
     int send_value(pid_t, int, long long)
     int send_record "send_again"(const signal_record *)
     int blocked_here(int)
-    long (*guarded_call)(const long *) noexcept nogil
     struct taking:
         int number
         long long deadline
-        signal_record *record
-    long take_pending(void *, int) noexcept nogil
+    long take_pending(void *, long *) noexcept nogil
+    void record_taken(taking *, signal_record *)
     int first_queued()
     ctypedef struct sigset_t:
         pass
@@ -168,8 +160,6 @@ cdef extern from "Python.h":
     int PyErr_SetInterruptEx(int)
     int PyErr_CheckSignals() except -1
     object PyErr_SetFromErrno(object)
-
-guarded_call = guarded
 
 
 cdef class Record:
@@ -295,12 +285,13 @@ def take_blocked(int number, long long deadline, type kind not None):
     cdef Record arrived = made(kind)
     cdef taking wanted
     cdef long result
-    wanted.number, wanted.deadline, wanted.record = number, deadline, &arrived.record
+    wanted.number, wanted.deadline = number, deadline
     if deadline:
         result = timed(take_pending, &wanted, deadline, BOUNDS_ITSELF | CAN_BE_GUARDED)
     else:
-        result = take_pending(&wanted, False)
+        result = take_pending(&wanted, NULL)
     if result > 0:
+        record_taken(&wanted, &arrived.record)
         return arrived
     if result != LATE and errno not in (EAGAIN, EINTR):
         PyErr_SetFromErrno(OSError)

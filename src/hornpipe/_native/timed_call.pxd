@@ -4,7 +4,7 @@ cdef enum:
     CAN_BE_GUARDED = 2
 
 cdef long timed(
-    long (*call)(void *, int) noexcept nogil, void *arguments, long long deadline, int kind
+    long (*call)(void *, long *) noexcept nogil, void *arguments, long long deadline, int kind
 ) except? -3
 cdef bint can_guard() noexcept
 cdef void open_guard() noexcept

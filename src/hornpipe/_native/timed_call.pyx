@@ -19,8 +19,8 @@ cdef extern from *:
 
     /* The calls themselves: each takes its arguments in a structure. */
     struct opening { const char *path; int flags; mode_t mode; };
-    static long do_open(void *arguments, int guarded) {
-        (void)guarded;
+    static long do_open(void *arguments, long *words) {
+        (void)words;
         struct opening *opening = arguments;
         return open(opening->path, opening->flags, opening->mode);
     }
@@ -28,8 +28,8 @@ cdef extern from *:
     /* A FIFO's end for writing, and at once a fresh FIFO in its place: whoever opens the used one in
      * between shares it with its first reader, so in between lies nothing but this. */
     struct renewing { const char *path, *fresh; int flags, renewed; };
-    static long do_renew(void *arguments, int guarded) {
-        (void)guarded;
+    static long do_renew(void *arguments, long *words) {
+        (void)words;
         struct renewing *renewing = arguments;
         struct stat used, now;
         int fd = open(renewing->path, renewing->flags);
@@ -40,14 +40,14 @@ cdef extern from *:
     }
 
     struct locking { int fd, operation; };
-    static long do_flock(void *arguments, int guarded) {
-        (void)guarded;
+    static long do_flock(void *arguments, long *words) {
+        (void)words;
         struct locking *locking = arguments;
         return flock(locking->fd, locking->operation);
     }
 
-    static long do_waitid(void *arguments, int guarded) {
-        (void)guarded;
+    static long do_waitid(void *arguments, long *words) {
+        (void)words;
         siginfo_t facts;
         return waitid(P_PID, (id_t)*(pid_t *)arguments, &facts, WEXITED | WNOWAIT);
     }
@@ -73,10 +73,10 @@ cdef extern from *:
     struct locking:
         int fd
         int operation
-    long do_open(void *, int) nogil
-    long do_renew(void *, int) nogil
-    long do_flock(void *, int) nogil
-    long do_waitid(void *, int) nogil
+    long do_open(void *, long *) nogil
+    long do_renew(void *, long *) nogil
+    long do_flock(void *, long *) nogil
+    long do_waitid(void *, long *) nogil
     int waitid_now(pid_t) nogil
 
 cdef extern from "clock.h":
@@ -96,11 +96,12 @@ cdef extern from "clock.h":
     int clock_set(clock_use *, long long)
     int clock_watches(const clock_use *)
     int clock_is_set(const clock_use *)
-    long clock_enter(clock_use *, long (*)(void *, int) noexcept nogil, void *) nogil
+    long clock_enter(clock_use *, long (*)(void *, long *) noexcept nogil, void *) nogil
     void clock_in_child()
     void clock_abandon()
 
 cdef extern from "guard.h":
+    void guard_prepare()
     int guard_use(int)
     int guard_usable()
     int guard_alone()
@@ -114,6 +115,8 @@ cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
     object PyErr_SetFromErrno(object)
     object PyErr_SetFromErrnoWithFilename(object, const char *)
+
+guard_prepare()
 
 KEPT_SIGNALS = (SIGRTMAX, ARRIVAL_SIGNAL)
 
@@ -134,14 +137,15 @@ cdef void interrupt_until_told(int number, long long first) noexcept:
 
 
 cdef long timed(
-    long (*call)(void *, int) noexcept nogil, void *arguments, long long deadline, int kind
+    long (*call)(void *, long *) noexcept nogil, void *arguments, long long deadline, int kind
 ) except? -3:
     """The call's result, -1 with errno, or LATE. Python's signal handlers run in between.
 
     ``kind``: BOUNDS_ITSELF says that the call has been told the deadline, and needs no timer for it;
-    CAN_BE_GUARDED that it can go through ``guarded``, and does so when it is asked to.
+    CAN_BE_GUARDED that it can also be told in words, see ``clock_call``.
     """
     cdef clock_use use
+    cdef long words[6]
     cdef long result
     # The shortest way, measured beside C: in a program without threads there is nothing to make nor to tell.
     while kind & CAN_BE_GUARDED and (deadline < 0 or kind & BOUNDS_ITSELF) and can_guard():
@@ -150,8 +154,9 @@ cdef long timed(
         PyErr_CheckSignals()
         if not guard_alone():
             break  # a handler has started a thread
-        with nogil:
-            result = call(arguments, True)
+        call(arguments, words)
+        # The GIL is kept: there is nobody who could take it.
+        result = guard_enter(words)
         if result >= 0 or errno != EINTR:
             return result
         if deadline >= 0 and monotonic_ns() >= deadline:
@@ -259,7 +264,7 @@ def open_renewed(bytes path not None, bytes fresh not None, int flags, long long
     cdef renewing arguments
     cdef long result
     arguments.path, arguments.fresh, arguments.flags, arguments.renewed = path, fresh, flags, 0
-    result = timed(do_renew, &arguments, deadline, 0) if deadline else do_renew(&arguments, 0)
+    result = timed(do_renew, &arguments, deadline, 0) if deadline else do_renew(&arguments, NULL)
     if result == LATE:
         return -1, False
     if result < 0:
