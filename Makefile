@@ -77,7 +77,7 @@ tools:
 # A list of the files, rewritten only when it changes: a deleted file must count as a change as well.
 LIST := find src -type f ! -path '*.egg-info/*' ! -path '*/__pycache__/*' ! -name '.*' | LC_ALL=C sort
 build/sources: FORCE
-	@mkdir -p build && $(LIST) > $@.new && if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+	@mkdir -p build && list=$$($(LIST)) && if [ "$$list" != "$$(cat $@ 2>&1)" ]; then echo "$$list" > $@; fi
 
 SOURCES := build/sources pyproject.toml setup.py $(wildcard README.md LICENSE docs/hornpipe.1) $(shell $(LIST))
 
