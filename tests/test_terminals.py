@@ -71,6 +71,11 @@ class Driver:
     def press(self, key: bytes) -> None:
         os.write(self.terminal, key)
 
+    def interrupt(self) -> None:
+        """Ctrl-C, and the program tells of it and stands in front."""
+        self.press(CTRL_C)
+        self.wait_for("interrupted True !")
+
     def end(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
@@ -108,6 +113,17 @@ while True:
 """
 
 
+def telling(call: str, stay: bool = True) -> str:
+    """A program that makes this call, says where it stands when INT comes out of it, and stays there."""
+    source = f"""
+try:
+    {call}
+except KeyboardInterrupt:
+    say("interrupted", in_front(), "!")
+"""
+    return source + "sys.stdin.readline()\n" if stay else source
+
+
 @contextlib.contextmanager
 def on_a_terminal(source: str, shell: bool = False) -> Iterator[Driver]:
     driver = Driver(source, shell=shell)
@@ -140,48 +156,29 @@ def pid_of_the_child(driver: Driver) -> int:
 
 def test_ctrl_c_during_run_ends_the_child_and_interrupts_us() -> None:
     """perlipc:O10: without a timeout we are in one group, so both get it, as a user expects."""
-    source = f"""
-try:
-    hp.cmd("sh", "-c", {_CHILD!r}).run()
-except KeyboardInterrupt:
-    say("interrupted", in_front(), "!")
-sys.stdin.readline()
-"""
+    source = telling(f'hp.cmd("sh", "-c", {_CHILD!r}).run()')
     with on_a_terminal(source) as driver:
         child = pid_of_the_child(driver)
         assert os.getpgid(child) == os.getpgid(driver.pid)
-        driver.press(CTRL_C)
-        driver.wait_for("interrupted True !")
+        driver.interrupt()
         assert is_gone(child)
 
 
 @pytest.mark.parametrize("options", ["timeout=60", "contain=True", "timeout=60, contain=True"])
 def test_ctrl_c_during_a_limited_run_ends_the_child_and_interrupts_us(options: str) -> None:
     """perlipc:O10, gotcha:SP10: the child has a group of its own in front; its death by INT is meant for us too."""
-    source = f"""
-try:
-    hp.cmd("sh", "-c", {_CHILD!r}, {options}).run()
-except KeyboardInterrupt:
-    say("interrupted", in_front(), "!")
-sys.stdin.readline()
-"""
+    source = telling(f'hp.cmd("sh", "-c", {_CHILD!r}, {options}).run()')
     with on_a_terminal(source) as driver:
         child = pid_of_the_child(driver)
         assert os.getpgid(child) == os.tcgetpgrp(driver.terminal) != os.getpgid(driver.pid)
-        driver.press(CTRL_C)
-        driver.wait_for("interrupted True !")
+        driver.interrupt()
         assert is_gone(child)
 
 
 @pytest.mark.parametrize("options", ["", "timeout=60", "contain=True"])
 def test_ctrl_z_stops_both_and_cont_resumes_both(options: str) -> None:
     """perlipc:O10, gotcha:SP10: the shell sees us stop; after "fg" the child is in front, and Ctrl-C reaches it."""
-    source = f"""
-try:
-    hp.cmd("sh", "-c", {_CHILD!r}, {options}).run()
-except KeyboardInterrupt:
-    say("interrupted", in_front(), "!")
-"""
+    source = telling(f'hp.cmd("sh", "-c", {_CHILD!r}, {options}).run()', stay=False)
     with on_a_terminal(source, shell=True) as driver:
         child = pid_of_the_child(driver)
         for _ in range(2):
@@ -192,8 +189,7 @@ except KeyboardInterrupt:
             driver.press(b"fg\n")
             wait_until(lambda: state_of(child) == "S", what="the child's going on")
         wait_until(lambda: os.tcgetpgrp(driver.terminal) == os.getpgid(child), what="the child in front")
-        driver.press(CTRL_C)
-        driver.wait_for("interrupted True !")
+        driver.interrupt()
         driver.wait_for("shell: job over 0")
         assert is_gone(child)
 
@@ -290,17 +286,10 @@ sys.stdin.readline()
 
 def test_ctrl_c_during_a_captured_command_ends_it() -> None:
     """perlipc:O10: we get the INT, and the exception that leaves the verb ends the child first."""
-    source = """
-try:
-    hp.cmd("sh", "-c", "echo child $$ . >/dev/tty; exec sleep 60", timeout=60).read()
-except KeyboardInterrupt:
-    say("interrupted", in_front(), "!")
-sys.stdin.readline()
-"""
+    source = telling('hp.cmd("sh", "-c", "echo child $$ . >/dev/tty; exec sleep 60", timeout=60).read()')
     with on_a_terminal(source) as driver:
         child = pid_of_the_child(driver)
-        driver.press(CTRL_C)
-        driver.wait_for("interrupted True !")
+        driver.interrupt()
         assert is_gone(child)
 
 
@@ -358,19 +347,12 @@ sys.stdin.readline()
 @_LIMITS
 def test_ctrl_c_ends_all_stages_of_a_limited_pipeline_and_interrupts_us(options: str) -> None:
     """perlipc:O10, gotcha:SP10."""
-    source = f"""
-try:
-    {_TWO}.with_options({options}).run()
-except KeyboardInterrupt:
-    say("interrupted", in_front(), "!")
-sys.stdin.readline()
-"""
+    source = telling(f"{_TWO}.with_options({options}).run()")
     with on_a_terminal(source) as driver:
         pids = pids_of_the_two(driver)
         groups = {os.getpgid(pid) for pid in pids}
         assert groups == {os.tcgetpgrp(driver.terminal)} != {os.getpgid(driver.pid)}
-        driver.press(CTRL_C)
-        driver.wait_for("interrupted True !")
+        driver.interrupt()
         assert all(map(is_gone, [*pids, *groups]))
 
 
@@ -390,20 +372,14 @@ sys.stdin.readline()
     with on_a_terminal(source) as driver:
         child = pid_of_the_child(driver)
         assert os.getpgid(child) == os.tcgetpgrp(driver.terminal) != child
-        driver.press(CTRL_C)
-        driver.wait_for("interrupted True !")
+        driver.interrupt()
         assert is_gone(child)
 
 
 def test_a_pager_outlives_the_ctrl_c_that_ended_what_it_shows() -> None:
     """perlipc:O10: it takes INT as a wish about its own work; once it has ended, the whole was meant."""
-    source = f"""
-try:
-    (hp.sh("echo text; exec sleep 60") | hp.sh("trap 'echo caught' INT; " + {_PAGER!r})).with_options(timeout=60).run()
-except KeyboardInterrupt:
-    say("interrupted", in_front(), "!")
-sys.stdin.readline()
-"""
+    pager = "trap 'echo caught' INT; " + _PAGER
+    source = telling(f'(hp.sh("echo text; exec sleep 60") | hp.sh({pager!r})).with_options(timeout=60).run()')
     with on_a_terminal(source) as driver:
         driver.wait_for("showing text .")
         driver.press(CTRL_C)
@@ -415,12 +391,7 @@ sys.stdin.readline()
 @_LIMITS
 def test_ctrl_z_stops_all_stages_and_us_and_cont_resumes_all(options: str) -> None:
     """perlipc:O10, gotcha:SP10."""
-    source = f"""
-try:
-    {_TWO}.with_options({options}).run()
-except KeyboardInterrupt:
-    say("interrupted", in_front(), "!")
-"""
+    source = telling(f"{_TWO}.with_options({options}).run()", stay=False)
     with on_a_terminal(source, shell=True) as driver:
         pids = pids_of_the_two(driver)
         for _ in range(2):
@@ -431,8 +402,7 @@ except KeyboardInterrupt:
             driver.press(b"fg\n")
             wait_until(lambda: [state_of(pid) for pid in pids] == ["S", "S"], what="their going on")
         wait_until(lambda: os.tcgetpgrp(driver.terminal) == os.getpgid(pids[0]), what="the stages in front")
-        driver.press(CTRL_C)
-        driver.wait_for("interrupted True !")
+        driver.interrupt()
         driver.wait_for("shell: job over 0")
         assert all(map(is_gone, pids))
 
@@ -454,20 +424,15 @@ except KeyboardInterrupt:
         driver.press(b"fg\n")
         wait_until(lambda: state_of(child) == "S", what="the child's going on")
         wait_until(lambda: os.tcgetpgrp(driver.terminal) == os.getpgid(child), what="the child in front")
-        driver.press(CTRL_C)
-        driver.wait_for("interrupted True !")
+        driver.interrupt()
         assert is_gone(child)
 
 
 def test_a_stage_that_ignores_ctrl_z_keeps_us_running_until_it_ends() -> None:
     """gotcha:SP10: it has the terminal, as a shell's job has it until all of its processes have stopped."""
     deaf = "exec >/dev/tty; trap '' TSTP; echo deaf .; read x </dev/tty; echo read $x ."
-    source = f"""
-try:
-    (hp.sh({deaf!r}) | hp.sh("exec 2>/dev/tty; echo child $$ . >&2; exec sleep 60")).with_options(timeout=60).run()
-except KeyboardInterrupt:
-    say("interrupted", in_front(), "!")
-"""
+    other = "exec 2>/dev/tty; echo child $$ . >&2; exec sleep 60"
+    source = telling(f"(hp.sh({deaf!r}) | hp.sh({other!r})).with_options(timeout=60).run()", stay=False)
     with on_a_terminal(source, shell=True) as driver:
         told = driver.wait_for(" .") + driver.wait_for(" .")
         child = next(int(word) for word in told.split() if word.isdigit())
@@ -479,8 +444,7 @@ except KeyboardInterrupt:
         driver.press(b"fg\n")
         wait_until(lambda: state_of(child) == "S", what="its going on")
         wait_until(lambda: os.tcgetpgrp(driver.terminal) == os.getpgid(child), what="it in front")
-        driver.press(CTRL_C)
-        driver.wait_for("interrupted True !")
+        driver.interrupt()
 
 
 @pytest.mark.parametrize("options", ["", ", contain=True"])

@@ -13,7 +13,7 @@ from hornpipe import wait
 from hornpipe.deadline import NEVER, after
 from hornpipe.errors import NoAnswer
 from hornpipe.fd import Descriptor, above_stdio, nonblocking
-from hornpipe.fifo_answers import Answers, kind_of, named
+from hornpipe.fifo_answers import Answers, kind_of, name_beside, named
 from hornpipe.handle import Handle
 from hornpipe.lines import BYTES, TEXT, Codec, Str
 
@@ -142,7 +142,7 @@ class Fifo(Generic[Str]):
             if stat.S_ISFIFO(found.st_mode):
                 return False
             raise FileExistsError(errno.EEXIST, f"{kind_of(found.st_mode)} is there already, not a FIFO", self.path)
-        beside = self._beside()
+        beside = name_beside(self.path)
         try:
             # Ours before it has the name: a signal handler may raise at any line (remove() looks what is there).
             self.own(self._make(beside))
@@ -155,11 +155,6 @@ class Fifo(Generic[Str]):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(beside)
         return self.create()
-
-    def _beside(self) -> bytes:
-        """A name of our own in the same folder."""
-        folder, name = os.path.split(os.fsencode(self.path))
-        return os.path.join(folder, b"." + name + b"." + os.urandom(8).hex().encode())
 
     def _make(self, beside: bytes) -> Descriptor:
         try:
@@ -308,7 +303,7 @@ class Fifo(Generic[Str]):
         if stat.S_ISDIR(found.st_mode):
             raise FileExistsError(errno.EISDIR, "a directory is there, which is not replaced", self.path)
         if not stat.S_ISFIFO(found.st_mode):
-            beside = self._beside()
+            beside = name_beside(self.path)
             try:
                 self.own(self._make(beside))
                 os.rename(beside, self.path)

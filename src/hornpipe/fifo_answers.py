@@ -51,6 +51,12 @@ class Named(Protocol):
         """Put a FIFO of ours where something else stands."""
 
 
+def name_beside(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> bytes:
+    """A new name in the same folder, since link and rename stay within a file system."""
+    folder, name = os.path.split(os.fsencode(path))
+    return os.path.join(folder, b"." + name + b"." + os.urandom(8).hex().encode())
+
+
 class Answers(Generic[Str]):
     """The readers of a FIFO that are there, and the FIFOs for those to come."""
 
@@ -63,9 +69,8 @@ class Answers(Generic[Str]):
         self._look_at_used = NEVER
         self._ready: list[tuple[bytes, Descriptor]] = []
         self._number = 0
-        # Beside it, since rename stays within a file system; a folder, to be one name and nobody else's.
-        folder, name = os.path.split(os.fsencode(fifo.path))
-        self._folder = os.path.join(folder, b"." + name + b"." + os.urandom(8).hex().encode())
+        # A folder, to be one name and nobody else's.
+        self._folder = name_beside(fifo.path)
 
     def __enter__(self) -> Self:
         try:

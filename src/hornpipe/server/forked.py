@@ -13,10 +13,11 @@ from hornpipe._native import brood as _brood
 from hornpipe._native import spawn as _spawn
 from hornpipe._native.brood import Name
 from hornpipe.deadline import NEVER, after, passed, sooner
+from hornpipe.fd import flush_printed
 from hornpipe.server import counts
 from hornpipe.server.journal import ERROR, WARNING
 from hornpipe.server.loop import Loop
-from hornpipe.server.model import Model, Pauses, flush, lived, queued
+from hornpipe.server.model import Model, Pauses, lived, queued
 from hornpipe.server.service import Service
 from hornpipe.sockets import Listener
 from hornpipe.status import ExitStatus
@@ -96,7 +97,7 @@ class Forked(Model):
 
     def step(self) -> None:
         """Wait for what comes first, and do it."""
-        flush()
+        flush_printed()
         if self._stopping and self._brood.drained:
             self.listener.close()
         deadline = sooner(self.loop.deadline, self._first_to_expire())

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from hornpipe import wait
 from hornpipe._native.brood import Name
 from hornpipe._native.shared import Numbers
+from hornpipe.fd import flush_printed
 from hornpipe.server import counts
 from hornpipe.server.counts import BEGUN, REFUSED
 from hornpipe.server.journal import INFO, WARNING, Journal
@@ -264,20 +265,11 @@ def lived(life: Callable[..., object], *facts: object) -> int:
             sys.stdout.flush()
             sys.stderr.flush()
         except (OSError, ValueError, AttributeError):
-            pass  # as flush(), in whose frame it would cost a child four pages
+            pass  # as flush_printed(), in whose frames it would cost a child four pages
         return status
     except SystemExit as error:
-        flush()
+        flush_printed()
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:  # noqa: BLE001 (see above)
         sys.excepthook(*sys.exc_info())
         return 1
-
-
-def flush() -> None:
-    """What was printed before a fork is the parent's to write, and what the child printed is its own."""
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):
-        pass  # closed, or nobody reads it

@@ -18,13 +18,13 @@ from hornpipe._native.shared import Numbers
 from hornpipe._native.wait import now
 from hornpipe.deadline import NEVER, after
 from hornpipe.errors import SpawnError
-from hornpipe.fd import Descriptor, nonblocking, pipe
+from hornpipe.fd import Descriptor, flush_printed, nonblocking, pipe
 from hornpipe.reaper import Child
 from hornpipe.server import counts
 from hornpipe.server.forked import LATE
 from hornpipe.server.journal import ERROR, WARNING
 from hornpipe.server.loop import Loop
-from hornpipe.server.model import Model, Pauses, flush, lived
+from hornpipe.server.model import Model, Pauses, lived
 from hornpipe.server.service import Service, address_key
 from hornpipe.sockets import Connection, Listener
 from hornpipe.spawn.recipe import Recipe
@@ -131,7 +131,7 @@ class Preforked(Model):
         for worker in made:
             for field in range(_FIELDS):
                 self._slots[worker.slot * _FIELDS + field] = 0
-        flush()
+        flush_printed()
         try:
             spawn.fork_children(self._recipe, [(partial(self._work, worker), worker.child) for worker in made])
         except SpawnError as error:

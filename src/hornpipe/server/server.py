@@ -10,11 +10,11 @@ from hornpipe import wait
 from hornpipe._native.shared import Numbers
 from hornpipe.address import Address
 from hornpipe.deadline import NEVER, after
-from hornpipe.fd import Descriptor, pipe
+from hornpipe.fd import Descriptor, flush_printed, pipe
 from hornpipe.reaper import Child
 from hornpipe.server import counts
 from hornpipe.server.counts import Counts
-from hornpipe.server.model import flush, lived
+from hornpipe.server.model import lived
 from hornpipe.server.options import Addresses, ServerOptions, Settings
 from hornpipe.server.service import Handler, Limits, Service
 from hornpipe.server.serving import LAST, Serving
@@ -147,7 +147,7 @@ class Server:
         life, self._life = pipe()
         told, telling = pipe()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        flush()
+        flush_printed()
         with told:
             with life, telling:
                 spawn.fork_child(

@@ -32,18 +32,19 @@ _POINTER = struct.calcsize("P")
 class Foreign:
     """A disposition that somebody else installed. Assigned to ``SIG`` again, it is restored exactly."""
 
-    __slots__ = ("_raw", "handler", "number")
+    __slots__ = ("handler", "number", "raw")
 
     def __init__(self, number: int, handler: Any, raw: bytes) -> None:
         self.number = number
         self.handler = handler
         """What ``signal.signal`` was given; ``None`` for a handler that is not Python's."""
-        self._raw = raw
+        self.raw = raw
+        """The kernel's struct sigaction."""
 
     def put_back(self, number: int) -> None:
         """Restore it, flags and all."""
         python = signal.SIG_DFL if self.handler is None else self.handler
-        put(number, python, lambda: _signals.restore(number, self._raw))
+        put(number, python, lambda: _signals.restore(number, self.raw))
 
     def __repr__(self) -> str:
         return f"<foreign handler of {signal_name(self.number)}: {self.handler!r}>"
@@ -161,34 +162,8 @@ def simply(number: int, ignore: bool, flags: int = 0) -> None:
     put(number, python, (lambda: _signals.set_simply(number, ignore, flags)) if flags else None)
 
 
-def current(number: int) -> Saved | str:
-    """What is in force now, as the kernel has it."""
-    if number in immediate:
-        return immediate[number]
-    kind, raw = _signals.look(number)
-    if kind == _signals.OURS:
-        if number in _armed:
-            return _armed[number]
-        with lock:
-            raw = _base.get(number, raw)
-        kind = _kind_of(raw)
-    elif displaced(number):
-        report(number)
-    if kind == _signals.DEFAULT:
-        return "DEFAULT"
-    if kind == _signals.IGNORED:
-        return "IGNORE"
-    return Foreign(number, signal.getsignal(number), raw)
-
-
-def _kind_of(raw: bytes) -> int:
-    # struct sigaction begins with the handler's address; SIG_DFL and SIG_IGN are 0 and 1, as DEFAULT and IGNORED are.
-    handler = int.from_bytes(raw[:_POINTER], sys.byteorder)
-    return handler if handler <= _signals.IGNORED else _signals.FOREIGN
-
-
 def snapshot(number: int) -> Saved:
-    """The same for putting it back: flags included, also of DEFAULT and IGNORE."""
+    """What is in force now, as the kernel has it, for putting it back: flags included, also of DEFAULT and IGNORE."""
     if number in immediate:
         return immediate[number]
     kind, raw = _signals.look(number)
@@ -198,6 +173,19 @@ def snapshot(number: int) -> Saved:
         with lock:
             raw = _base.get(number, raw)
     return Foreign(number, signal.getsignal(number), raw)
+
+
+def current(number: int) -> Saved | str:
+    """The same for telling it: DEFAULT and IGNORE by their names."""
+    found = snapshot(number)
+    if isinstance(found, Foreign):
+        if displaced(number):
+            report(number)
+        # struct sigaction begins with the handler's address; SIG_DFL and SIG_IGN are 0 and 1.
+        address = int.from_bytes(found.raw[:_POINTER], sys.byteorder)
+        if address <= 1:
+            return "IGNORE" if address else "DEFAULT"
+    return found
 
 
 # --- watched signals: from any thread, so Python's table stays as it is ---
