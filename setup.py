@@ -23,7 +23,7 @@ EXTRA_SOURCES = {
     "spawn": ["child.c", "launch.c"],
     "signals": ["rings.c"],
     "sysv": ["debts.c"],
-    "timed_call": ["clock.c", "guard.c"],
+    "timed_call": ["births.c", "clock.c", "guard.c"],
     "wait": ["waiters.c"],
 }
 SUPERVISOR_SOURCES = ["supervisor.c", "arguments.c", "cgroup.c", "family.c", "child.c", "launch.c"]

@@ -64,14 +64,16 @@ def python(name: str) -> list[str]:
     return [sys.executable, GREETERS, name, "PORT"]
 
 
-def measurement(name: str, title: str, size: int, peer: str, targets: list[Target]) -> Measurement:
-    return Measurement(name, title, CLIENTS_PER_SECOND, size, max(size // 20, 64), peer, targets)
+def measurement(name: str, title: str, size: int, turns: int, peer: str, targets: list[Target]) -> Measurement:
+    """Many short turns: the machine is at times half as fast for a second or two, which would decide a long one."""
+    return Measurement(name, title, CLIENTS_PER_SECOND, size, max(size // 20, 64), peer, targets, turns=turns)
 
 
 fork = measurement(
     "serve_fork",
     "greet {size} clients, 16 at once, a process for each",
-    4_000,
+    1_000,
+    5,
     "socketserver",
     [at_least(1.4, "socketserver"), at_least(1.0, "perl fork", aim="aim at ")],
 )
@@ -90,7 +92,8 @@ enter(
 prefork = measurement(
     "serve_prefork",
     "greet {size} clients, 16 at once, four workers",
-    40_000,
+    10_000,
+    4,
     "perl prefork",
     [at_least(1.0, "perl prefork"), at_least(1.0, "C prefork")],
 )
@@ -110,7 +113,8 @@ enter(
 thread = measurement(
     "serve_thread",
     "greet {size} clients, 16 at once, in threads",
-    16_000,
+    4_000,
+    4,
     "socketserver",
     [at_least(2.0, "socketserver")],
 )
@@ -129,7 +133,8 @@ enter(
 command = measurement(
     "serve_command",
     "have {size} clients greeted by a program, 16 at once",
-    4_000,
+    1_000,
+    3,
     "tcpserver",
     [at_least(1.0, "perl exec"), at_least(1.0, "socat"), at_least(1.0, "tcpserver", aim="aim at ")],
 )
@@ -148,7 +153,8 @@ enter(
 echo = measurement(
     "serve_echo",
     "echo {size} messages of 64 bytes over 64 kept connections",
-    200_000,
+    50_000,
+    4,
     "asyncio streams",
     [at_least(1.0, "asyncio streams"), at_least(1.0, "uvloop streams", aim="aim at ")],
 )

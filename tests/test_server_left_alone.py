@@ -586,6 +586,30 @@ class TestWhoItIs:
                 assert sum(each.startswith("socket:") for each in held) == 1
                 assert not [each for each in held if "pidfd" in each]
 
+    def test_a_child_of_one_of_several_listeners_has_its_client_and_no_place_of_another(self, tmp_path: Path) -> None:
+        """gotcha:SRV2: each listener has a descriptor that will be the client's; a child needs one of them."""
+
+        def held(client: hp.Connection[str]) -> None:
+            files = list(own_files())
+            peer = "nobody" if client.peer is None else client.peer.host
+            print(files.count(os.readlink(f"/proc/self/fd/{client.fileno()}")), peer, files.count(polled), file=client)
+
+        polled = "anon_inode:[eventpoll]"
+        before = list(own_files()).count(polled)
+        addresses = ["tcp://127.0.0.1:0", f"unix://{tmp_path}/s", "tcp://127.0.0.1:0"]
+        with hp.Server(addresses, held, model="fork") as server:
+            for address in (*server.addresses, *server.addresses):
+                with hp.connect(address, timeout=PATIENCE) as client:
+                    count, peer, polls = client.readline().split()
+                assert (count, peer) == ("1", "nobody" if address.is_unix else "127.0.0.1")
+                assert int(polls) - before <= 3  # the two of the loop, and the listener's
+
+
+def own_files() -> Iterator[str]:
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one of the listing
+            yield os.readlink(f"/proc/self/fd/{fd}")
+
 
 def low_port() -> int:
     for port in range(700, 1023):

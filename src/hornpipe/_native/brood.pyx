@@ -27,6 +27,7 @@ cdef extern from "clock.h" nogil:
 
 cdef extern from *:
     """
+    #include <fcntl.h>
     #include <signal.h>
     #include <stdlib.h>
     #include <sys/epoll.h>
@@ -41,6 +42,8 @@ cdef extern from *:
     ctypedef int pid_t
     void tidy() nogil
     int close(int) nogil
+    int dup3(int, int, int) nogil
+    int O_CLOEXEC
     void _exit(int) nogil
     pid_t fork() nogil
     int setpgid(pid_t, pid_t) nogil
@@ -85,6 +88,7 @@ include "siblings.pxi"
 cdef struct door:
     int fd
     int left
+    int place
 
 
 cdef class Name:
@@ -99,15 +103,14 @@ cdef class Name:
 cdef class Brood(Siblings):
     """The children, the sockets whose clients they serve, and what else is waited for.
 
-    ``child(listener, taken, name)`` is a child's life, which ends with the status that it returns; without one nobody
-    is forked, and who is taken in is the caller's.
+    Until ``fork_for_each`` has said what children do nobody is forked, and who is taken in is the caller's.
     """
-    cdef object child
+    cdef list lives
     cdef bint is_open, wanted_open, draining, told_drained, wants_pidfd
     cdef door doors[DOORS]
-    cdef int count_of_doors, in_a_row
-    cdef any_name name
-    cdef socklen_t size
+    cdef int count_of_doors, in_a_row, door
+    cdef readonly Name name
+    """Who came in last."""
     cdef Numbers numbers
     cdef Py_ssize_t begun, ended
     cdef int per_address
@@ -119,18 +122,30 @@ cdef class Brood(Siblings):
     """Of NO_ROOM: the errno."""
 
     def __cinit__(self, list listeners, int most, int per_address, Numbers numbers, Py_ssize_t begun, Py_ssize_t ended,
-                  object child, bint pidfds):
+                  bint pidfds):
         cdef int i
         self.taken = -1
+        self.name = Name.__new__(Name)
         if len(listeners) > DOORS:
             raise ValueError(f"clients are taken in at {DOORS} sockets at most, not at {len(listeners)}")
         self.count_of_doors = len(listeners)
         for i in range(self.count_of_doors):
             self.doors[i].fd = listeners[i]
             self.doors[i].left = -1
-        self.per_address, self.child, self.wants_pidfd = per_address, child, pidfds
+        self.per_address, self.wants_pidfd = per_address, pidfds
         self.numbers, self.begun, self.ended = numbers, begun, ended
         self.make_room(most)
+
+    def fork_for_each(self, list lives not None, list places not None):
+        """Fork for each client from now on. What a child of the i-th socket does is ``lives[i]()``, whose result is its
+        exit status; it has its client at the descriptor ``places[i]``, which holds something else here, and the client's
+        ``name``. So all that a child needs is made already: what it had to make itself would cost it pages."""
+        cdef int i
+        if len(lives) != self.count_of_doors or len(places) != self.count_of_doors:
+            raise ValueError(f"there are {self.count_of_doors} sockets, and {len(lives)} lives at {len(places)} places")
+        for i in range(self.count_of_doors):
+            self.doors[i].place = places[i]
+        self.lives = lives
 
     def beside(self, int fd):
         """Return OTHER when this is readable."""
@@ -183,9 +198,9 @@ cdef class Brood(Siblings):
         return True
 
     def client_name(self):
-        """Who was taken in last."""
+        """Who was taken in last, whoever comes after him."""
         cdef Name made = Name.__new__(Name)
-        made.name, made.size = self.name, self.size
+        made.name, made.size = self.name.name, self.name.size
         return made
 
     def adopt(self, int pid, int pidfd):
@@ -194,7 +209,7 @@ cdef class Brood(Siblings):
 
     cdef int born(self, pid_t pid, int pidfd) except -1:
         self.numbers.more(self.begun, 1)
-        self.enter(pid, pidfd, client_whom(self.taken, &self.name) if self.per_address else 0)
+        self.enter(pid, pidfd, client_whom(self.taken, &self.name.name) if self.per_address else 0)
         self.swing()
         return self.place
 
@@ -209,7 +224,7 @@ cdef class Brood(Siblings):
         cdef int i, ready, limit, told
         cdef uint64_t kind
         cdef bint other
-        if self.child is not None:
+        if self.lives is not None:
             tidy()
         while True:
             PyErr_CheckSignals()
@@ -292,7 +307,7 @@ cdef class Brood(Siblings):
         cdef int fd
         if not self.is_open:
             return -1
-        fd = client_take_in(self.doors[which].fd, &self.name, &self.size)
+        fd = client_take_in(self.doors[which].fd, &self.name.name, &self.name.size)
         if fd < 0:
             if errno == EAGAIN:
                 self.in_a_row = 0
@@ -306,15 +321,15 @@ cdef class Brood(Siblings):
                 PyErr_SetFromErrno(OSError)
             self.error = errno
             return A_NO_ROOM
-        self.taken, self.listener = fd, self.doors[which].fd
+        self.taken, self.listener, self.door = fd, self.doors[which].fd, which
         if self.draining:
             self.doors[which].left -= 1
             if self.doors[which].left == 0:
                 self.remove(self.doors[which].fd)
-        if self.per_address and self.count(client_whom(fd, &self.name)) >= self.per_address:
+        if self.per_address and self.count(client_whom(fd, &self.name.name)) >= self.per_address:
             close(fd)
             return A_REFUSED
-        return A_TAKEN if self.child is None else self.serve()
+        return A_TAKEN if self.lives is None else self.serve()
 
     def again(self):
         """Start a child for the client that came in last, for whom there was no room: as ``run`` says."""
@@ -357,15 +372,20 @@ cdef class Brood(Siblings):
         """The child's life, to its end: nothing of the parent's Python goes on in it, whose pages would be copied."""
         cdef int status = 70
         try:
-            status = self.child(self.listener, self.taken, self.client_name())
+            status = self.lives[self.door]()
         finally:
             _exit(status)
 
     cdef void leave(self):
-        """In the child: the sockets that listen, the siblings and the epoll descriptor are the parent's (gotcha:SRV2)."""
+        """In the child: the client is where its life looks for it; the sockets that listen, the siblings and the epoll
+        descriptor are the parent's (gotcha:SRV2)."""
         cdef int place = self.eldest, i
         for i in range(self.count_of_doors):
             close(self.doors[i].fd)
+            if i != self.door:
+                close(self.doors[i].place)
+        dup3(self.taken, self.doors[self.door].place, O_CLOEXEC)
+        close(self.taken)
         while place >= 0:
             if self.members[place].pidfd >= 0:
                 close(self.members[place].pidfd)

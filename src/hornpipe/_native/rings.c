@@ -39,6 +39,7 @@ struct ring {
 };
 
 static struct ring rings[RING_COUNT];
+int rings_marked;
 static int used_rings; /* those behind have never been opened: a child that looked at them would get their pages */
 static _Atomic uint64_t routes[NUMBERS];
 static atomic_llong recorded[NUMBERS], merged[NUMBERS];
@@ -162,6 +163,8 @@ void record_of(int number, const siginfo_t *info, struct signal_record *record) 
 
 static void take_down(int number, siginfo_t *info, void *context) {
     int error = errno;
+    if (!(rings_marked & RINGS_RECORDED))
+        rings_marked |= RINGS_RECORDED;
     atomic_fetch_add(&in_flight, 1);
     if (atomic_load(&acting[number]))
         act(number);
@@ -241,6 +244,7 @@ int ring_open(int wake_fd, int ours_alone) {
                 atomic_store(&ring->slots[i].turn, i);
         }
         reset(ring);
+        rings_marked |= ours_alone ? RINGS_OURS_ALONE : 0;
         atomic_store(&ring->wake_fd, wake_fd);
         atomic_store(&ring->ours_alone, ours_alone);
         atomic_store(&ring->in_use, 1);
@@ -361,9 +365,10 @@ long long rings_recorded(int number) { return atomic_load(&recorded[number]); }
 void rings_merge(int number) { atomic_fetch_add(&merged[number], 1); }
 long long rings_merged(int number) { return atomic_load(&merged[number]); }
 
-void rings_forget(void) {
+void rings_forget(int threads) {
     /* Nothing is written that need not be: see reset. */
-    pthread_mutex_init(&opening, NULL);
+    if (threads)
+        pthread_mutex_init(&opening, NULL);
     if (atomic_load(&in_flight))
         atomic_store(&in_flight, 0);
     for (int i = 0; i < used_rings; i++)

@@ -57,8 +57,12 @@ long long rings_recorded(int number);
 long long rings_merged(int number); /* standard signals that found too many of their kind unread */
 void rings_merge(int number);       /* one more of them */
 
-/* In a forked child: what the parent had not read is the parent's, and its threads are not here. */
-void rings_forget(void);
+/* In a forked child: what the parent had not read is the parent's, and its threads, if it had others, are not here. */
+void rings_forget(int threads);
+/* What there has been to forget: signals, rings that are ours alone. */
+#define RINGS_RECORDED 1
+#define RINGS_OURS_ALONE 2
+extern int rings_marked;
 /* In a forked child that starts from the default dispositions: nobody's handlers and watches are here. */
 void rings_abandon(int kept);
 /* The handler of the clock signal calls this: lifts what a full ring had blocked in this thread. */

@@ -8,9 +8,8 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 from posix.types cimport pid_t, uid_t
 
-from posix import register_at_fork
 
-from hornpipe._native.timed_call cimport BOUNDS_ITSELF, CAN_BE_GUARDED, LATE, timed, use_clock_hook
+from hornpipe._native.timed_call cimport BOUNDS_ITSELF, CAN_BE_GUARDED, LATE, expect_births, timed, use_clock_hook
 from hornpipe._native.timed_call cimport interrupt_until_told as nudge
 
 cdef extern from "rings.h" nogil:
@@ -45,7 +44,9 @@ cdef extern from "rings.h" nogil:
     void rings_act(int, const action *, int)
     long long rings_recorded(int)
     long long rings_merged(int)
-    void rings_forget()
+    void rings_forget(int) noexcept
+    int RINGS_RECORDED
+    int rings_marked
     void rings_abandon(int)
     void rings_relieve(void *) noexcept
 
@@ -312,19 +313,20 @@ def guard(new_lock):
     lock = new_lock
 
 
-def _forget_in_child():
-    """What has not been read belongs to the parent. Here and not in Python, which touches, and so copies, ten times
-    the pages."""
+cdef void forget_in_child(int threads) noexcept:
+    """What has not been read belongs to the parent."""
     global holding
-    holding = 0  # of a thread that is not here: the one that forks is not in the middle of a change
-    rings_forget()
-    if delivery is not None:
+    if holding:
+        holding = 0  # of a thread that is not here: the one that forks is not in the middle of a change
+    rings_forget(threads)
+    if rings_marked & RINGS_RECORDED and delivery is not None:
         delivery.forget()
-    if lock is not None:
+    if threads and lock is not None:
         lock._at_fork_reinit()
 
 
-register_at_fork(after_in_child=_forget_in_child)
+expect_births(forget_in_child, &holding)
+expect_births(forget_in_child, &rings_marked)
 
 
 def abandon(int kept):

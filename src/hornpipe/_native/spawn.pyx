@@ -10,7 +10,8 @@ from libc.string cimport memcpy, strlen
 from posix.types cimport gid_t, pid_t, uid_t
 
 from _signal import SIG_IGN as IGNORED, getsignal
-from posix import register_at_fork
+
+from hornpipe._native.timed_call cimport expect_births
 
 cdef extern from "child.h" nogil:
     struct child_failure:
@@ -112,22 +113,23 @@ cdef extern from "<signal.h>" nogil:
 
 cdef bint pidfd_wanted = True
 cdef set children_of_parent = None
+cdef int any_children = 0  # whether there has been one
 
 
 cdef int add_to(set ours, child) except -1:
-    global children_of_parent
-    children_of_parent = ours
+    global children_of_parent, any_children
+    children_of_parent, any_children = ours, 1
     ours.add(child)
     return 0
 
 
-def _forget_in_child():
+cdef void forget_in_child(int threads) noexcept:
     """The parent's children are not the child's."""
     if children_of_parent is not None and len(children_of_parent):
         children_of_parent.clear()
 
 
-register_at_fork(after_in_child=_forget_in_child)
+expect_births(forget_in_child, &any_children)
 
 
 def use_pidfd(bint flag):

@@ -12,3 +12,4 @@ cdef long guarded(const long *words) noexcept nogil
 cdef void use_clock_hook(void (*hook)(void *) noexcept) noexcept
 cdef void interrupt_until_told(int number, long long first) noexcept
 cdef void abandon() noexcept
+cdef void expect_births(void (*what)(int) noexcept, const int *mark) noexcept

@@ -100,6 +100,10 @@ cdef extern from "clock.h":
     void clock_in_child()
     void clock_abandon()
 
+cdef extern from "births.h":
+    void births_expect(void (*)(int) noexcept, const int *)
+    void births_begin()
+
 cdef extern from "guard.h":
     void guard_prepare()
     int guard_use(int)
@@ -213,12 +217,18 @@ def prepare():
         PyErr_SetFromErrno(OSError)
 
 
-def _start_anew_in_child():
-    """The wake-up descriptor is not left with a pipe that is the parent's."""
+def _begin_as_child():
+    """The one hook of all native modules. The wake-up descriptor is not left with a pipe that is the parent's."""
     clock_in_child()
+    births_begin()
 
 
-register_at_fork(after_in_child=_start_anew_in_child)
+register_at_fork(after_in_child=_begin_as_child)
+
+
+cdef void expect_births(void (*what)(int) noexcept, const int *mark) noexcept:
+    """Have this called in forked children: see births.h."""
+    births_expect(what, mark)
 
 
 cdef void abandon() noexcept:

@@ -11,9 +11,8 @@ from cpython.buffer cimport Py_buffer, PyBUF_SIMPLE, PyBuffer_Release, PyObject_
 from libc.stdlib cimport free, malloc
 from libc.string cimport strerror
 from _signal import set_wakeup_fd
-from posix import register_at_fork
 
-from hornpipe._native.timed_call cimport abandon as abandon_clock, can_guard, guarded, open_guard
+from hornpipe._native.timed_call cimport abandon as abandon_clock, can_guard, expect_births, guarded, open_guard
 
 cdef extern from "waiters.h":
     """
@@ -122,7 +121,7 @@ cdef class Wakeup:
         return 0
 
 
-def _take_back_in_child():
+cdef void take_back_in_child(int threads) noexcept:
     """In a forked child: the pipe of a thread that is not here is the parent's, whom we must not wake."""
     global lent, onward
     cdef int before = onward
@@ -135,7 +134,7 @@ def _take_back_in_child():
         set_wakeup_fd(-1)
 
 
-register_at_fork(after_in_child=_take_back_in_child)
+expect_births(take_back_in_child, NULL)
 
 
 cdef int told() noexcept nogil:

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "waiters.h"
 
+#include "alone.h"
 #include "clock.h"
 #include "own_pipe.h"
 
@@ -49,11 +50,25 @@ static void renew(struct thread_pipe *inherited) {
     }
 }
 
-static void lock_before_fork(void) { pthread_mutex_lock(&waiters_lock); }
-static void unlock_after_fork(void) { pthread_mutex_unlock(&waiters_lock); }
+static int locked; /* over a fork; not where nobody else could, for what a child writes to is copied */
+static void lock_before_fork(void) {
+    if (ALONE)
+        return;
+    pthread_mutex_lock(&waiters_lock);
+    locked = 1;
+}
+static void unlock_after_fork(void) {
+    if (!locked)
+        return;
+    locked = 0;
+    pthread_mutex_unlock(&waiters_lock);
+}
 static void start_anew_in_child(void) {
-    waiters = NULL; /* the waits of threads that do not exist here */
-    pthread_mutex_init(&waiters_lock, NULL);
+    if (locked) {
+        locked = 0;
+        waiters = NULL; /* the waits of threads that do not exist here */
+        pthread_mutex_init(&waiters_lock, NULL);
+    }
     struct thread_pipe *inherited = pthread_getspecific(pipe_key);
     if (!inherited)
         return;
@@ -103,17 +118,6 @@ struct thread_pipe *pipe_of_this_thread(void) {
 /* Nanoseconds. */
 #define FIRST_LOOK 40000000
 
-/* Whether there is no other thread, which alone could close a descriptor in the middle of a wait. */
-#if defined(__GLIBC__) && defined(__has_include)
-#if __has_include(<sys/single_threaded.h>)
-#include <sys/single_threaded.h>
-#define ALONE __libc_single_threaded
-#endif
-#endif
-#ifndef ALONE
-#define ALONE 0
-#endif
-
 int poll_once(struct pollfd *set, nfds_t count, long long deadline, int look, long long seen, int onward,
                      int *closed) {
     struct timespec left = {0, FIRST_LOOK}, *limit = look ? &left : NULL;
@@ -134,7 +138,7 @@ int poll_once(struct pollfd *set, nfds_t count, long long deadline, int look, lo
         }
     }
     if (look && ALONE && lent < 0) {
-        /* A handler can have closed it. */
+        /* No other thread can close it in the middle of the wait; a handler can have closed it. */
         *closed = seen >= 0 && seen != closings ? 2 : 0;
         return *closed ? -1 : ppoll(set, count, limit, NULL);
     }

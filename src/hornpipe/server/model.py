@@ -38,6 +38,7 @@ class Model(ABC):
     def __init__(self, loop: Loop, listener: Listener, service: Service) -> None:
         self.loop = loop
         self.listener = listener
+        listener.bound(service.limits.idle_timeout)
         self.service = service
         self.log = service.log
         self.numbers = service.numbers

@@ -298,7 +298,7 @@ class Preforked(Model):
 
     def _serve(self, slot: int, finishing: Descriptor) -> None:
         left = self._max_requests
-        door = _brood.Brood(self.listener.descriptors, 1, 0, self.numbers, counts.BEGUN, counts.ENDED, None, False)
+        door = _brood.Brood(self.listener.descriptors, 1, 0, self.numbers, counts.BEGUN, counts.ENDED, False)
         door.beside(finishing.fileno())
         door.open()
         pauses = Pauses(self.log)

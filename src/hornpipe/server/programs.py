@@ -156,9 +156,8 @@ class Programs(Forked):
         super().__init__(loop, listener, service)
         self._program = program
 
-    def child(self) -> None:
-        """Nobody is forked."""
-        return
+    def make_ahead(self) -> None:
+        """Nothing, since nobody is forked."""
 
     def _taken_in(self) -> None:
         brood = self._brood

@@ -43,7 +43,6 @@ class Service:
         self.limits = limits
         self.numbers = numbers
         self.log = log
-        self._idle = -1 if limits.idle_timeout is None else limits.idle_timeout
 
     def attend(self, connection: Connection[str]) -> bool:
         """Serve one client, and close its connection; whether it ended well.
@@ -60,7 +59,6 @@ class Service:
         try:
             if self.limits.per_client_timeout is not None:
                 connection.limit(after(self.limits.per_client_timeout))
-            connection._buffer.timeout = self._idle  # checked already
             try:
                 self.handler(connection)
             finally:

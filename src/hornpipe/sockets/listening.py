@@ -206,6 +206,11 @@ class Listener:
             kind = self._make_kind(fd)
         return kind.of(Socket.accepted(taken, kind.family), name)
 
+    def bound(self, timeout: float | None) -> None:
+        """From now on ``timeout`` seconds are the limit of each call on a connection that is given none of its own."""
+        self._options["timeout"] = timeout
+        self._kinds.clear()
+
     def _make_kind(self, fd: int) -> type[Connection[str]]:
         socket, address = self._sockets[fd]
         made: Connection[str] = self._kind(
