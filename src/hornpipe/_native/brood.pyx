@@ -29,6 +29,7 @@ cdef extern from *:
     """
     #include <fcntl.h>
     #include <signal.h>
+    #include <stdio.h>
     #include <stdlib.h>
     #include <sys/epoll.h>
     #include <unistd.h>
@@ -44,6 +45,7 @@ cdef extern from *:
     int close(int) nogil
     int dup3(int, int, int) nogil
     int O_CLOEXEC
+    void perror(const char *) nogil
     void _exit(int) nogil
     pid_t fork() nogil
     int setpgid(pid_t, pid_t) nogil
@@ -384,7 +386,9 @@ cdef class Brood(Siblings):
             close(self.doors[i].fd)
             if i != self.door:
                 close(self.doors[i].place)
-        dup3(self.taken, self.doors[self.door].place, O_CLOEXEC)
+        if dup3(self.taken, self.doors[self.door].place, O_CLOEXEC) < 0:
+            perror(b"hornpipe: a client's child cannot have its descriptor")  # the limit was lowered below it meanwhile
+            _exit(70)
         close(self.taken)
         while place >= 0:
             if self.members[place].pidfd >= 0:
