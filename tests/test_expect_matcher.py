@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import time
 import tracemalloc
@@ -12,9 +13,12 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from hornpipe import wait
+from hornpipe._native.buffers import Intake, Lookout
 from hornpipe.expect.analysis import INFINITE, reach_of
 from hornpipe.expect.exceptions import EOF, TIMEOUT
 from hornpipe.expect.matcher import Patterns, Stream
+from hornpipe.fd import pipe
 
 Result = tuple[int, Any, Any] | None
 
@@ -77,15 +81,30 @@ def pieces(text: str, cuts: list[int]) -> list[str]:
     return [text[start:end] for start, end in itertools.pairwise(places)]
 
 
-def fed(patterns: list[Any], chunks: list[str]) -> list[Result]:
-    """What the matcher says after each chunk, until it has found something."""
+def comes(string: Any, folded: bool, before: Any, chunk: Any) -> bool:
+    """Whether it ends in the chunk, and begins there or in what came before."""
+    text = (before + chunk).lower() if folded else before + chunk
+    return string in text[max(0, len(before) - len(string) + 1) :]
+
+
+def fed(patterns: list[Any], chunks: list[str], passing: bool = False) -> list[Result]:
+    """What the matcher says after each chunk, until it has found something.
+
+    With ``passing`` it is spared those that bring nothing of what has to come first, as long as they are ASCII.
+    """
     stream = Stream("")
     stream.begin(Patterns(patterns), None)
     said: list[Result] = [stream.search()]
     for chunk in chunks:
         if said[-1] is not None:
             break
-        stream.feed(chunk)
+        heralds, before = stream.heralds() if passing and chunk.isascii() else None, stream.tail(15)
+        if heralds is None or any(comes(one.string, one.folded, before, chunk) for one in heralds):
+            stream.feed(chunk)
+        elif not stream.pass_over(chunk):
+            # Nothing can match yet: neither in it, nor with it.
+            stream.feed(chunk)
+            assert stream.search() is None
         said.append(stream.search())
     return said
 
@@ -134,10 +153,56 @@ PATTERNS = st.lists(
 @example([re.compile("sb", re.IGNORECASE)], "SB", [1])
 @example([re.compile("sb", re.IGNORECASE)], "\u017fB", [1])
 @example([re.compile("(?:ab|b )a", re.IGNORECASE)], " aBB A", [2, 3, 4, 5])
+@example(["ab"], "bbab", [3])
+@example([re.compile(r"\w+ b")], "aaaa b", [4])
+@example([re.compile("ab"), re.compile(r"\w+ b")], "aaaa b", [4])
 def test_nothing_is_missed_and_nothing_invented_by_not_looking_again(patterns, text, cuts):
     """gotcha:TTY11, gotcha:TTY12: the same as by looking at everything after each chunk."""
     chunks = pieces(text, cuts)
-    assert fed(patterns, chunks) == oracle(patterns, chunks)
+    assert fed(patterns, chunks) == fed(patterns, chunks, passing=True) == oracle(patterns, chunks)
+
+
+@given(
+    st.lists(st.tuples(st.binary(min_size=1, max_size=20).map(bytes.lower), st.booleans()), max_size=4),
+    st.lists(st.one_of(st.binary(min_size=1, max_size=40), st.integers(0, 3)), min_size=1, max_size=6),
+    st.booleans(),
+)
+@example([(b"ready>", False)], [b"x" * 5000 + b"rea", b"dy", b"> "], False)
+@example([(b"password: ", True)], [b"PaSs", b"woRD: "], False)
+@example([(b"0123456789abcdefghij", False)], [b"0123456789", b"abcdefghij"], False)
+@example([], [b"a", "\u017f".encode(), b"b"], True)
+def test_the_lookout_sees_what_comes_however_it_is_cut(strings, chunks, ascii_only):
+    """A string of the list stands for a piece of it, so that they come; of a long one the last 16 bytes count."""
+    reader, writer = pipe()
+    with reader, writer:
+        intake, lookout, before = Intake(), Lookout(strings, ascii_only), b""
+        for chunk in chunks:
+            piece: bytes = chunk if isinstance(chunk, bytes) else strings[chunk][0] if chunk < len(strings) else b"."
+            for part in (piece[: len(piece) // 2], piece[len(piece) // 2 :]):
+                os.write(writer.fileno(), part)
+                read = wait.read_on(intake, reader.fileno(), lookout, before[-15:], 16384, 65536, 0, -1)
+                expected = any(comes(string[-16:], folded, before[-15:], part) for string, folded in strings)
+                assert (read, intake.seen and bool(read)) == (
+                    part or None,
+                    bool(part) and (expected or (ascii_only and not part.isascii())),
+                )
+                before += part
+
+
+def test_a_flood_is_read_until_there_is_something_to_see():
+    """In one call, whatever the pieces are: up to the piece in which it comes, the bound, or the end."""
+    reader, writer = pipe()
+    with reader:
+        os.set_blocking(reader.fileno(), False)
+        with writer:
+            os.write(writer.fileno(), b"-" * 30_000 + b"$ and more")
+            read = wait.read_on(Intake(), reader.fileno(), Lookout([(b"$ ", False)]), b"", 4096, 65536, -1, -1)
+            assert read == b"-" * 30_000 + b"$ and more"
+            os.write(writer.fileno(), b"-" * 30_000)
+            read = wait.read_on(Intake(), reader.fileno(), Lookout([(b"$ ", False)]), b"", 4096, 8192, -1, -1)
+            assert read == b"-" * 8192
+        seen = [wait.read_on(Intake(), reader.fileno(), Lookout([]), b"", 4096, 65536, -1, -1) for _ in range(3)]
+        assert seen == [b"-" * (30_000 - 8192), b"", b""]
 
 
 @given(st.lists(LITERAL, min_size=1, max_size=3), TEXT, CUTS)

@@ -390,6 +390,52 @@ def test_a_signal_is_handled_while_something_is_expected():
     assert came == [True]
 
 
+@pytest.mark.parametrize("encoding", [None, "utf-8"])
+def test_what_a_handler_raises_takes_nothing_away_of_what_has_come(encoding: str | None):
+    """gotcha:SIG11: neither from ``before`` nor from what is expected next, though nobody had looked at it yet."""
+
+    with sh("echo one; read x; echo two", encoding=encoding) as child:
+
+        def give_up(*_: object) -> None:
+            if len(child._intake):  # it has been read, and is waited on
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                raise LookupError("enough")
+
+        before = signal.signal(signal.SIGALRM, give_up)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+            with pytest.raises(LookupError, match="enough"):
+                child.expect_exact("two")
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        said = "one\r\n" if encoding else b"one\r\n"
+        assert child.before == child.buffer == said
+        child.sendline()
+        child.expect_exact("two")
+        assert child.before == said
+
+
+def test_a_log_is_told_at_once_what_comes():
+    """Also of what is of no interest to who expects something: this one answers."""
+
+    class Log(io.BytesIO):
+        def write(self, data: object) -> int:
+            count = super().write(data)  # type: ignore[arg-type]
+            if self.getvalue() == b"one\r\n":
+                child.sendline()
+            return count
+
+    with sh("echo one; read x; echo two", encoding=None) as child:
+        child.logfile_read = Log()
+        child.expect_exact("two")
+
+
+def test_what_is_no_text_is_an_error_when_it_comes():
+    with python("import os, time; os.write(1, b'caf\\xff'); input()") as child, pytest.raises(UnicodeDecodeError):
+        child.expect("never")
+
+
 def test_what_came_before_a_match_can_be_bounded():
     """gotcha:TTY12."""
     with sh("seq 100000; echo '$ '", before_limit=100) as child:

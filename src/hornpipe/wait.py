@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from hornpipe._native import timed_call as _timed
 from hornpipe._native import wait as _wait
-from hornpipe._native.buffers import ByteSink, ReadBuffer
+from hornpipe._native.buffers import ByteSink, Intake, Lookout, ReadBuffer
 
 READ = select.POLLIN
 WRITE = select.POLLOUT
@@ -89,6 +89,20 @@ def fill(buffer: ByteSink | ReadBuffer, fd: int, size: int, deadline: int, seen:
     if count == CLOSED:
         raise ClosedMeanwhile(f"descriptor {fd} was closed by another thread")
     return count
+
+
+def read_on(
+    intake: Intake, fd: int, lookout: Lookout, before: bytes, size: int, most: int, deadline: int, seen: int
+) -> bytes | int | None:
+    """Read, at most ``size`` bytes at once, until the lookout sees something, or ``most`` bytes or the end have come.
+
+    What has come, b"" at the end; at the deadline what there is, ``None`` if nothing. -1 is as with ``fill``. What was
+    read when a signal handler raises is still in the ``intake``. ``before`` is what came before, a few bytes of it.
+    """
+    data: bytes | int | None = intake.read_on(fd, lookout, before, size, most, deadline, seen)
+    if isinstance(data, int) and data == CLOSED:
+        raise ClosedMeanwhile(f"descriptor {fd} was closed by another thread")
+    return data
 
 
 def child(pid: int, deadline: int) -> bool | None:

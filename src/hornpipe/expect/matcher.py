@@ -6,11 +6,12 @@ linear in what arrives: no position is searched again once all that a match ther
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Generic, cast
 
 from hornpipe.expect.exceptions import EOF, TIMEOUT
-from hornpipe.expect.searches import WORTH_DEFERRING, Found, Literal, Regex, Window
+from hornpipe.expect.searches import WORTH_DEFERRING, Found, Literal, Regex, Sought, Window
 from hornpipe.lines import Str
 
 
@@ -45,6 +46,8 @@ class Patterns:
         self.whole = not all(entry.bounded_behind for entry in self.searched)
         """Whether one of them has to see everything, always."""
         self.deferrable = any(entry.deferrable for entry in self.searched)
+        self.exact = bool(self.searched) and all(isinstance(entry, Literal) and entry.text for entry in self.searched)
+        """Whether all are strings, none of which is found in nothing."""
 
     def listed(self) -> str:
         """All of them, for a message."""
@@ -67,6 +70,21 @@ class Patterns:
             else:
                 lines.append(f"{index}: re.compile({pattern.pattern!r})")
         return "\n    ".join(lines)
+
+
+@lru_cache(maxsize=128)
+def _analysed(kinds: tuple[type, ...], patterns: tuple[Any, ...]) -> Patterns:
+    return Patterns(patterns)
+
+
+def patterns_of(patterns: Iterable[Any]) -> Patterns:
+    """``Patterns`` of what was made of the user's words; what is expected again and again is analysed once."""
+    given = tuple(patterns)
+    try:
+        # A string and bytes may not be compared (python -b), and with their kinds before them they never are.
+        return _analysed(tuple(map(type, given)), given)
+    except TypeError:  # something that searches, and has no hash
+        return Patterns(given)
 
 
 class searcher_re(Patterns):
@@ -111,6 +129,8 @@ class Stream(Generic[Str]):
         self.search_window: int | None = None
         """How far before the end of what has come a match may begin; ``None``: anywhere."""
         self._first = True
+        self._overlap = -1
+        """How many characters of what is passed over a match may begin in; -1 where that is not known."""
 
     def __len__(self) -> int:
         return self._past_length + len(self._window) + self._fresh_length
@@ -136,8 +156,10 @@ class Stream(Generic[Str]):
         """Look for these from now on; where they were looked for before, that goes on where it stopped."""
         if patterns.all == self._patterns.all and search_window == self.search_window and not self._first:
             return
-        self.replace(self.rest())
-        self._patterns, self.search_window, self._first = patterns, search_window, True
+        if len(self):
+            self.replace(self.rest())
+        self._patterns, self.search_window = patterns, search_window
+        self._first = not patterns.exact or len(self) > 0
         self._starts = [0] * len(patterns.searched)
 
     @property
@@ -151,13 +173,51 @@ class Stream(Generic[Str]):
             return False
         return self._fresh_length * 2 < len(self._window) - min(self._starts, default=0)
 
+    def heralds(self) -> list[Sought] | None:
+        """Strings of which one has to come before any pattern can match; ``None`` where nobody knows.
+
+        As long as none does, what comes need not be looked at. Empty where nothing can match any more.
+        """
+        if self._fresh or self._first:
+            return None
+        shown, found, known = Window(self._window), list[Sought](), not self._patterns.whole
+        for entry, start in zip(self._patterns.searched, self._starts, strict=True):
+            strings = entry.heralds(shown, start)
+            if strings is None:
+                return None
+            found += strings
+            known = known and strings is entry.begins
+        self._overlap = max((len(sought.string) for sought in found), default=1) - 1 if known else -1
+        return found
+
+    def pass_over(self, piece: Str) -> bool:
+        """It has arrived, and none of the heralds with it: whether that is all there is to do, else it is to be fed."""
+        start = len(piece) - self._overlap
+        if self._overlap < 0 or start < self._patterns.behind:
+            return False
+        self._past.append(self._window)
+        self._past_length += len(self._window)
+        self._window = piece
+        self._starts = [start] * len(self._starts)
+        self._trim()
+        return True
+
+    def tail(self, length: int) -> Str:
+        """The last characters, as far as a match may begin there."""
+        return cast(Str, self._window[-length:])
+
     def search(self) -> tuple[int, Str, Str] | None:
         """Which pattern matches first, what came before it, and the match; these are consumed then."""
         if not self._fresh and not self._first:
             return None
         patterns, starts, size = self._patterns, self._starts, self.search_window
-        window = self._window = self._empty.join([self._window, *self._fresh]) if self._fresh else self._window
-        self._fresh, self._fresh_length = [], 0
+        window = self._window
+        if self._fresh:
+            if window or len(self._fresh) > 1:
+                window = self._empty.join([window, *self._fresh])
+            else:
+                window = self._fresh[0]
+            self._window, self._fresh, self._fresh_length = window, [], 0
         least = 0
         if size is not None:
             least = max(0, len(window) - size)
@@ -189,14 +249,24 @@ class Stream(Generic[Str]):
         self._past_length += count
         self._window = window[count:]
         self._starts = [max(0, start - count) for start in self._starts]
+        self._trim()
+
+    def _trim(self) -> None:
+        if self.limit is None:
+            return
+        while self._past and self._past_length - len(self._past[0]) >= self.limit:
+            self._past_length -= len(self._past.pop(0))
         # Cut seldom, so that a flood costs two copies of a character and not one for each read.
-        if self.limit is not None and self._past_length > 2 * self.limit + 65536:
+        if self._past_length > 2 * self.limit + 65536:
             kept = self._empty.join(self._past)[max(0, self._past_length - self.limit) :]
             self._past, self._past_length = [kept], len(kept)
 
     def _consume(self, found: Found) -> tuple[int, Str, Str]:
         window = self._window
-        before = self._cut(self._empty.join([*self._past, window[: found.start]]))
+        before = window[: found.start]
+        if self._past:
+            before = self._empty.join([*self._past, before])
+        before = self._cut(before)
         self.match = found.match
         after = window[found.start : found.end]
         self.replace(window[found.end :])

@@ -16,6 +16,8 @@ WORTH_DEFERRING = 64 * 1024
 """Characters from which on the searches of a pattern without bounds are spread out; below it one takes microseconds."""
 _CANDIDATES = 50
 """Places at which a pattern is tried before it is left to re's own scan."""
+_SMALL = 4096
+"""Characters that are searched for a string sooner than its rarest one is found out."""
 _FREQUENT = " \n\retaoinsrhldcumfpgwybvk0123456789.:,-/_xjqz()[]=\"'"
 """Characters of programs' output, the most frequent first; all others are seldom."""
 
@@ -51,29 +53,40 @@ class Window:
         return self._small
 
 
-class _Sought:
+class Sought:
     """A string that is looked for by its rarest character first."""
+
+    __slots__ = ("_offset", "_rare", "folded", "string")
 
     def __init__(self, string: Any, folded: bool) -> None:
         self.string = string
         self.folded = folded
-        places = range(len(string))
-        self._offset = max(places, key=lambda place: _rarity(string[place : place + 1]), default=0)
+        self._offset = -1
+
+    def _choose(self) -> None:
+        string = self.string
+        self._offset = max(range(len(string)), key=lambda place: _rarity(string[place : place + 1]), default=0)
         rare = string[self._offset : self._offset + 1]
-        self._rare = (rare, rare.upper()) if folded and rare != rare.upper() else (rare,)
+        self._rare = (rare, rare.upper()) if self.folded and rare != rare.upper() else (rare,)
 
     def find(self, window: Window, start: int, end: int | None = None) -> int:
+        """Where it is, -1 for nowhere."""
         text = window.text
-        first = -1
-        for rare in self._rare:
-            at = text.find(rare, start + self._offset, end)
-            if at >= 0 and (at < first or first < 0):
-                first = at
-        if first < 0:
-            return -1
+        first = start
+        if len(text) - start > _SMALL:
+            if self._offset < 0:
+                self._choose()
+            first = -1
+            for rare in self._rare:
+                at = text.find(rare, start + self._offset, end)
+                if at >= 0 and (at < first or first < 0):
+                    first = at
+            if first < 0:
+                return -1
+            first -= self._offset
         if self.folded:
             text = window.small()
-        at = text.find(self.string, first - self._offset, end)
+        at = text.find(self.string, first, end)
         return int(at)
 
 
@@ -92,7 +105,9 @@ class Literal:
     def __init__(self, index: int, text: Any) -> None:
         self.index = index
         self.text = text
-        self._sought = _Sought(text, folded=False)
+        self._sought = Sought(text, folded=False)
+        self.begins = (self._sought,)
+        """Strings with one of which each match begins, if they are known."""
 
     def look(self, window: Window, start: int, best: Found | None) -> Found | int:
         """What is found from ``start`` on, if it begins before the best so far; or from where on to look next time."""
@@ -103,6 +118,10 @@ class Literal:
             return Found(self.index, at, at + len(self.text), self.text)
         return max(start, len(window.text) - len(self.text) + 1)
 
+    def heralds(self, window: Window, start: int) -> tuple[Sought, ...]:
+        """Strings of which one has to come before there can be a match, ``start`` being what ``look`` has given."""
+        return self.begins
+
 
 class Regex:
     """A regular expression: looked for from where a match could still begin."""
@@ -112,9 +131,9 @@ class Regex:
         self.pattern = pattern
         reach = reach_of(pattern) if isinstance(pattern, re.Pattern) else NOTHING_KNOWN
         self._width, self._newlines = reach.width, reach.newlines
-        self._prefix = [_Sought(string, reach.folded) for string in reach.prefix]
+        self.begins = tuple(Sought(string, reach.folded) for string in reach.prefix)
         needed = () if reach.needed == reach.prefix else reach.needed
-        self._needed = [_Sought(string, reach.folded) for string in needed]
+        self._needed = tuple(Sought(string, reach.folded) for string in needed)
         self._folded = reach.folded
         self._longest = max(map(len, reach.prefix), default=0)
         self.bounded_behind = reach.behind != INFINITE
@@ -128,7 +147,7 @@ class Regex:
         """What is found from ``start`` on, if it begins before the best so far; or from where on to look next time."""
         begins = start
         strings = not self._folded or window.can_be_small
-        if self._prefix and strings:
+        if self.begins and strings:
             found, begins = self._look_where_it_begins(window, start, best)
         elif self._needed and strings and not any(sought.find(window, start) >= 0 for sought in self._needed):
             found = None
@@ -138,9 +157,19 @@ class Regex:
             return Found(self.index, found.start(), found.end(), found)
         return self._next_start(window.text, begins)
 
+    def heralds(self, window: Window, start: int) -> tuple[Sought, ...] | None:
+        """Strings of which one has to come before there can be a match; ``None`` where nobody knows."""
+        rest = window.text[start:] if self.begins or self._needed else ""
+        if self._folded and not Window(rest).can_be_small:
+            return None
+        for strings in (self.begins, self._needed):
+            if strings and not any(sought.find(Window(rest), 0) >= 0 for sought in strings):
+                return strings
+        return None
+
     def _look_where_it_begins(self, window: Window, start: int, best: Found | None) -> tuple[Any, int]:
         """A match, and the first place at which one may begin."""
-        places = [sought.find(window, start) for sought in self._prefix]
+        places = [sought.find(window, start) for sought in self.begins]
         first = at = min((place for place in places if place >= 0), default=-1)
         if at < 0:
             return None, max(start, len(window.text) - self._longest + 1)
@@ -152,7 +181,7 @@ class Regex:
             match = self.pattern.match(window.text, at)
             if match is not None:
                 return match, first
-            for which, sought in enumerate(self._prefix):
+            for which, sought in enumerate(self.begins):
                 if places[which] == at:
                     places[which] = sought.find(window, at + 1)
             at = min((place for place in places if place >= 0), default=-1)

@@ -10,11 +10,12 @@ from typing import Any, Self
 
 from hornpipe import deadline as deadlines
 from hornpipe import wait
+from hornpipe._native.buffers import Intake
 from hornpipe.deadline import NEVER
 from hornpipe.expect import wanted
 from hornpipe.expect.exceptions import EOF, TIMEOUT, ExceptionPexpect
-from hornpipe.expect.matcher import Patterns, Stream
-from hornpipe.expect.transport import DEFAULT_MAXREAD, Transport, deadline_of
+from hornpipe.expect.matcher import Patterns, Stream, patterns_of
+from hornpipe.expect.transport import DEFAULT_MAXREAD, PLAIN_TEXT, Transport, deadline_of
 from hornpipe.process import Process
 
 _SHOWN = 400
@@ -91,8 +92,10 @@ class SpawnBase(Transport):
             self.string_type = str
             self.allowed_string_types = (str,)
             self._decoder = codecs.getincrementaldecoder(encoding)(codec_errors)
+            self._plain_text = codecs.lookup(encoding).name in PLAIN_TEXT
         self._stream: Stream[Any] = Stream(self._empty, before_limit)
         self._ahead = []
+        self._intake = Intake()
 
     # --- text and bytes ---
 
@@ -166,16 +169,17 @@ class SpawnBase(Transport):
             raise TIMEOUT("Timeout exceeded.")
         return text
 
-    def _reader(self) -> Callable[[int], Any]:
+    def _reader(self) -> Callable[[int], bool]:
         # Somebody's subclass may read in its own way: what pexpect documents for that is this method.
         if getattr(self.read_nonblocking, "__func__", None) is SpawnBase.read_nonblocking:
             return self._more
 
-        def more(deadline: int) -> Any:
+        def more(deadline: int) -> bool:
             try:
-                return self.read_nonblocking(self.maxread, deadlines.seconds_left(deadline))
+                self._stream.feed(self.read_nonblocking(self.maxread, deadlines.seconds_left(deadline)))
             except TIMEOUT:
-                return None
+                return False
+            return True
 
         return more
 
@@ -219,7 +223,7 @@ class SpawnBase(Transport):
     ) -> Any:
         """``expect`` for what ``compile_pattern_list`` has made; a plain string in this list is exact."""
         async_ = _asked_for_async(async_, kw)
-        return self.expect_loop(Patterns(list(pattern_list)), timeout, searchwindowsize, async_)
+        return self.expect_loop(patterns_of(pattern_list), timeout, searchwindowsize, async_)
 
     def expect_exact(
         self,
@@ -231,7 +235,7 @@ class SpawnBase(Transport):
     ) -> Any:
         """``expect`` for strings as they are; ``match`` is the string."""
         async_ = _asked_for_async(async_, kw)
-        patterns = Patterns(wanted.exact(pattern_list, self.encoding is not None))
+        patterns = patterns_of(wanted.exact(pattern_list, self.encoding is not None))
         return self.expect_loop(patterns, timeout, searchwindowsize, async_)
 
     # --- the loop ---
@@ -259,10 +263,8 @@ class SpawnBase(Transport):
             index = self._look()
             while index is None:
                 # Output without end is always ready, and no excuse: but what is there has one look.
-                text = more(deadline)
-                if text is None:
+                if not more(deadline):
                     return self._timed_out(searcher, timeout)
-                stream.feed(text)
                 if stream.deferrable:
                     self._gather(more)
                 index = self._look()
@@ -276,13 +278,10 @@ class SpawnBase(Transport):
             self.before, self.after, self.match, self.match_index = stream.seen(), None, None, None
             raise
 
-    def _gather(self, more: Callable[[int], Any]) -> None:
+    def _gather(self, more: Callable[[int], bool]) -> None:
         """As long as it keeps coming, more of it before a search that has to look at everything."""
-        while self._stream.deferrable:
-            text = more(0)
-            if text is None:
-                return
-            self._stream.feed(text)
+        while self._stream.deferrable and more(0):
+            pass
 
     def _look(self) -> int | None:
         found = self._stream.search()
@@ -326,12 +325,10 @@ class SpawnBase(Transport):
             try:
                 index = self._look()
                 while index is None:
-                    text = more(0)
-                    if text is None:
+                    if not more(0):
                         if not await self._readable_async(deadline):
                             return self._timed_out(searcher, timeout)
                         continue
-                    self._stream.feed(text)
                     if self._stream.deferrable:
                         self._gather(more)
                     index = self._look()

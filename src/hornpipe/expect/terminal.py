@@ -14,6 +14,7 @@ from hornpipe.expect.transport import deadline_of
 
 _LINE_ENDS = b"\n\r\x03\x04\x15\x1c\x1a"
 """After these the terminal's line begins anew."""
+_ENDED = {bytes([byte]) for byte in _LINE_ENDS}
 _LOOKS_AT_ECHO = 0.002
 """Seconds between two looks at a flag that has no event."""
 
@@ -35,6 +36,9 @@ class OnTerminal(SpawnBase):
             self._check_line(data, modes)
             if logged:
                 self._log(self._shown(s, modes), "send")
+        if data[-1:] in _ENDED:
+            self._line = 0
+            return
         end = max(data.rfind(byte) for byte in _LINE_ENDS)
         self._line = len(data) - end - 1 if end >= 0 else self._line + len(data)
 

@@ -5,17 +5,24 @@ A transport says what to wait on (``fileno``), how to get what has come (``_rece
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from hornpipe import deadline as deadlines
 from hornpipe import wait
-from hornpipe._native.buffers import ByteSink
+from hornpipe._native.buffers import ByteSink, Intake, Lookout
 from hornpipe.expect.exceptions import EOF, TIMEOUT
 from hornpipe.expect.matcher import Stream
+from hornpipe.expect.searches import Sought
 
 _BATCH = 64 * 1024
 """Bytes taken from a talkative transport before they are searched, where ``maxread`` does not say less."""
 DEFAULT_MAXREAD = 2000
+_MOST_SOUGHT = 16
+_LONGEST_SOUGHT = 16
+"""Strings that are looked for in a flood, and their bytes."""
+PLAIN_TEXT = {"utf-8", "ascii", "iso8859-1"}
+"""Encodings in which a byte below 128 is always that character of ASCII."""
 
 
 def deadline_of(timeout: float | None) -> int:
@@ -23,6 +30,15 @@ def deadline_of(timeout: float | None) -> int:
     if timeout is not None and timeout < 0:
         timeout = 0
     return deadlines.after(timeout)
+
+
+@lru_cache(maxsize=128)
+def _lookout_for(sought: tuple[Sought, ...], text: bool) -> Lookout | None:
+    """One lookout for them all, if they are few and, as text, ASCII."""
+    if len(sought) > _MOST_SOUGHT or (text and not all(one.string.isascii() for one in sought)):
+        return None
+    strings = [(one.string.encode() if text else one.string, one.folded) for one in sought]
+    return Lookout(strings, text)
 
 
 class Transport:
@@ -40,7 +56,9 @@ class Transport:
     logfile_read: Any
     logfile_send: Any
     _decoder: Any
+    _plain_text = True
     _stream: Stream[Any]
+    _intake: Intake
     _ahead: list[Any]
     """Taken from the transport while we waited for something else, not yet looked at."""
 
@@ -78,9 +96,10 @@ class Transport:
             raise ValueError("I/O operation on closed file.")
         return self.child_fd
 
-    _longest_read = 4096
-    """Bytes: a terminal gives no more in one read. To look again and again for what comes next, and not to sleep, was
-    tried: on a busy machine a flood took a fifth longer, since what fills the terminal needs the processor as well."""
+    _longest_read = 16 * 1024
+    """Bytes: a terminal seldom gives more than 4096 in one read. To look again and again for what comes next, and not
+    to sleep, was tried: on a busy machine a flood took a fifth longer, since what fills the terminal needs the
+    processor as well."""
 
     def _receive(self, size: int, deadline: int) -> bytes | None:
         """At most ``size`` bytes; none at the end (a terminal's end is EIO, gotcha:TTY1); ``None`` at the deadline."""
@@ -93,19 +112,36 @@ class Transport:
             if count >= 0:
                 return sink.finish()
 
-    def _more(self, deadline: int) -> Any:
-        """What comes next, decoded and logged; ``None`` at the deadline; raises ``EOF``."""
+    def _more(self, deadline: int) -> bool:
+        """What comes next, decoded and logged, goes into the stream; false at the deadline; raises ``EOF``."""
         if self._ahead:
-            return self._ahead.pop(0)
+            self._stream.feed(self._ahead.pop(0))
+            return True
+        lookout, size = None, self.maxread
         # With a window over the end of what has come, how much comes at once is a part of what that means.
-        exact = self.maxread < DEFAULT_MAXREAD or self._stream.search_window is not None
-        return self._take(self.maxread if exact else _BATCH, deadline)
+        if size >= DEFAULT_MAXREAD and self._stream.search_window is None:
+            lookout, size = self._lookout(), _BATCH
+        text = self._take(size, deadline, lookout)
+        if text is None:
+            return False
+        if lookout is None or self._intake.seen or not self._stream.pass_over(text):
+            self._stream.feed(text)
+        return True
 
-    def _take(self, size: int, deadline: int) -> Any:
+    def _lookout(self) -> Lookout | None:
+        """For what has to come before a look at it pays; ``None`` where each piece has to be looked at by itself."""
+        if self.logfile is not None or self.logfile_read is not None:
+            return None  # they are told at once
+        if self._decoder is not None and (not self._plain_text or self._decoder.getstate()[0]):
+            return None
+        heralds = self._stream.heralds()
+        return None if heralds is None else _lookout_for(tuple(heralds), self._decoder is not None)
+
+    def _take(self, size: int, deadline: int, lookout: Lookout | None = None) -> Any:
         if self.closed:
             raise ValueError("I/O operation on closed file.")
         while True:
-            data = self._receive(size, deadline)
+            data = self._receive(size, deadline) if lookout is None else self._read_on(lookout, size, deadline)
             if data is None:
                 return None
             if not data:
@@ -114,6 +150,22 @@ class Transport:
             if text:  # else only the first half of a character has come
                 self._log(text, "read")
                 return text
+
+    def _read_on(self, lookout: Lookout, most: int, deadline: int) -> bytes | None:
+        """As ``_receive``, but more and more of it, until the lookout sees something."""
+        tail = self._stream.tail(_LONGEST_SOUGHT - 1)
+        before: bytes = tail.encode("ascii", "replace") if isinstance(tail, str) else tail
+        data: bytes | int | None = -1
+        while isinstance(data, int):
+            seen = wait.closings_so_far()
+            try:
+                fd, size = self._open_fd(), self._longest_read
+                data = wait.read_on(self._intake, fd, lookout, before, size, most, deadline, seen)
+            except BaseException:
+                # What a handler raises takes nothing away of what has come.
+                self._stream.feed(self._decode(self._intake.take(-1)))
+                raise
+        return data
 
     def _ended(self) -> NoReturn:
         self.flag_eof = True
@@ -151,8 +203,13 @@ class Transport:
 
     def _write(self, data: bytes) -> int:
         """All of it, under the object's timeout; what the other side says meanwhile is kept."""
+        if not data:
+            return 0
+        view = memoryview(data)
+        sent = self._write_some(view[: self._piece])
+        if sent == len(view):
+            return sent  # nearly always
         deadline = deadline_of(self.timeout)
-        view, sent = memoryview(data), 0
         reading = True
         while sent < len(view):
             count = self._write_some(view[sent : sent + self._piece])
