@@ -19,19 +19,8 @@ from hornpipe import expect, signals, sysv
 from hornpipe.expect import fdpexpect, popen_spawn, pxssh, replwrap, socket_pexpect
 
 PACKAGE = Path(hornpipe.__file__).parent
-SINKS = {
-    "one",
-    "on",
-    "on_any",
-    "until",
-    "fill",
-    "read_on",
-    "child",
-    "suspend",
-    "open_path",
-    "open_renewed",
-    "lock_file",
-}
+SINKS = {"one", "on", "on_any", "until", "fill", "read_on", "child", "suspend"}
+SINKS |= {"open_path", "open_renewed", "lock_file"}
 NATIVE_SINKS = {f"ReadBuffer.{name}" for name in ("exchange", "await_line", "fill_when_ready")}
 NATIVE_SINKS |= {"ByteSink.fill_when_ready", "Intake.read_on"}
 NATIVE_SINKS |= {"Semaphores.op", "Queue.send", "Queue.receive", "hornpipe._native.signals:take_blocked"}

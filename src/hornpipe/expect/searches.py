@@ -65,9 +65,10 @@ class Sought:
 
     def _choose(self) -> None:
         string = self.string
-        self._offset = max(range(len(string)), key=lambda place: _rarity(string[place : place + 1]), default=0)
-        rare = string[self._offset : self._offset + 1]
+        offset = max(range(len(string)), key=lambda place: _rarity(string[place : place + 1]), default=0)
+        rare = string[offset : offset + 1]
         self._rare = (rare, rare.upper()) if self.folded and rare != rare.upper() else (rare,)
+        self._offset = offset  # last, since other threads may search for it as well
 
     def find(self, window: Window, start: int, end: int | None = None) -> int:
         """Where it is, -1 for nowhere."""
