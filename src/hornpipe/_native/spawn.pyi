@@ -17,6 +17,7 @@ class Plan:
         terminal: int = -1,
         foreground: int = -1,
         umask: int = -1,
+        cgroup: int = -1,
         death_signal: int = 0,
         ids: tuple[int, int, tuple[int, ...]] | None = None,
         limits: tuple[tuple[int, int, int], ...] = (),

@@ -224,7 +224,7 @@ cdef class Plan:
         free(self.limits)
 
     def __init__(self, tuple moves, bytes cwd=None, bint new_session=False, bint new_group=False,
-                 int terminal=-1, int foreground=-1, int umask=-1, int death_signal=0,
+                 int terminal=-1, int foreground=-1, int umask=-1, int cgroup=-1, int death_signal=0,
                  tuple ids=None, tuple limits=(), uint64_t stay_ignored=0, int group=0):
         cdef Py_ssize_t i, count = len(moves)
         self.numbers = <int *>malloc((2 * count + 1) * sizeof(int))
@@ -244,7 +244,7 @@ cdef class Plan:
         self.plan.terminal = terminal
         self.plan.foreground = foreground
         self.plan.umask = umask
-        self.plan.cgroup = -1  # that is the supervisor's affair
+        self.plan.cgroup = cgroup  # entered before the exec; what starts slowly there is what tests of slow starts need
         self.plan.death_signal = death_signal
         self.plan.change_ids = ids is not None
         if ids is not None:

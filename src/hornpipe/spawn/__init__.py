@@ -50,6 +50,7 @@ def plan_of(
         terminal,
         foreground,
         recipe.umask,
+        -1,
         death_signal,
         None if ids is None else (ids.uid, ids.gid, ids.groups),
         recipe.limits,
