@@ -20,6 +20,7 @@ NATIVE = Path("src/hornpipe/_native")
 # C that a module needs besides its own .pyx. A .pxi is a part of a .pyx, which includes it.
 EXTRA_SOURCES = {
     "brood": ["client.c"],
+    "run": ["birth.c", "child.c", "launch.c"],
     "spawn": ["child.c", "launch.c"],
     "signals": ["rings.c"],
     "sysv": ["debts.c"],

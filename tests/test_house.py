@@ -526,6 +526,7 @@ NATIVE_ALLOWED = {
     ("semaphores.pxi", "do_operations", "semtimedop"): "called by timed_call alone",
     ("queues.pxi", "do_send", "msgsnd"): "the same",
     ("queues.pxi", "do_receive", "msgrcv"): "the same",
+    ("run.pyx", "do_reap", "waitid"): "the same",
     ("brood.pyx", "run", "epoll_wait"): "40 ms at most, as the first look of wait, which goes on for it",
     ("client.c", "client_take_in", "accept4"): "the listener is in non-blocking mode",
 }
@@ -585,7 +586,7 @@ def enclosing_function(text: str, at: int) -> str:
 def native_blocking_calls(name: str, text: str) -> list[tuple[str, int, str]]:
     found = []
     # A system call by its number is the call of that name.
-    bare = re.sub(r"\b(?:direct|syscall)\s*\(\s*SYS_(\w+)", r"\1(", bare_native(name, text))
+    bare = re.sub(r"\b(?:child_call|direct|syscall)\s*\(\s*SYS_(\w+)", r"\1(", bare_native(name, text))
     for match in C_BLOCKING.finditer(bare):
         before = bare[bare.rfind("\n", 0, match.start()) + 1 : match.start()].rstrip()
         word = re.search(r"(\w+)[\s*]*$", before)

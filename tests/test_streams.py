@@ -93,6 +93,29 @@ def test_undecodable_bytes_come_back_as_they_were() -> None:
     assert hp.cmd("cat", input=text).as_bytes().read() == data
 
 
+@pytest.mark.parametrize("keep", [1, 2, 3, 7])
+def test_a_line_that_somebody_has_stays_as_it_was(keep: int, tmp_path: Path) -> None:
+    """Promise 7: one that nobody has is made over into another; a name, a key, a view and a set all have it."""
+    wanted = [(b"%d " % number * 120)[: number * 7 % 450] for number in range(3000)]
+    wanted += [b"%063d" % number for number in range(3000)]
+    (tmp_path / "file").write_bytes(b"\n".join([*wanted, b""]))
+    kept, keys, views, hashes, passed = [], {}, [], set(), 0
+    for number, line in enumerate(hp.cmd("cat", tmp_path / "file").as_bytes().lines()):
+        passed += line == wanted[number] and hash(line) == hash(wanted[number]) and len(line) == len(wanted[number])
+        if number % keep == 0:
+            kept.append(line)
+        elif number % keep == 1:
+            keys[line] = number
+        elif number % keep == 2:
+            views.append(memoryview(line))
+        hashes.add(hash(line))
+    assert passed == len(wanted)
+    assert kept == wanted[::keep]
+    assert list(keys) == list(dict.fromkeys(wanted[1::keep] if keep > 1 else []))
+    assert views == (wanted[2::keep] if keep > 2 else [])
+    assert hashes == set(map(hash, wanted))
+
+
 @pytest.mark.parametrize("verb", ["lines", "reader"])
 def test_a_line_of_exactly_the_limit_passes_and_one_byte_more_does_not(verb: str) -> None:
     """gotcha:C4"""

@@ -684,6 +684,41 @@ def test_a_slow_exec_keeps_no_handler_waiting_and_happens_once(tmp_path: Path) -
     assert ran.read_text() == "started\n"
 
 
+_RUN = """
+import signal, sys, hornpipe as hp
+from hornpipe import reaper
+def handler(sig):
+    handled.append(sig)
+    if len(handled) == int(sys.argv[2]):
+        raise KeyError("enough")
+handled = []
+with hp.SIG.local(ALRM=handler):
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    try:
+        print(hp.cmd(sys.argv[1]).run())
+    except KeyError as error:
+        print(error)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+print(len(handled) > 1, reaper.children())
+"""
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.5, 1000), (TOO_LONG, 2)], ids=["waited for", "left"])
+def test_a_slow_exec_of_what_is_run_is_a_part_of_the_run(seconds: float, most: int, tmp_path: Path) -> None:
+    """Promise 6, gotcha:SIG17: nothing is known of an exec until the end, and whoever has one thread is not held up."""
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\necho started\n")
+    script.chmod(0o755)
+    began = time.monotonic()
+    with leased(script, seconds):
+        output = hp.cmd(sys.executable, "-c", _RUN, script, str(most), timeout=60).read()
+    if seconds == TOO_LONG:
+        assert output == "'enough'\nTrue {}\n"
+        assert time.monotonic() - began < TOO_LONG
+    else:
+        assert output == "started\nexited successfully\nTrue {}\n"
+
+
 @pytest.mark.parametrize("name", ["stdin", "stdout"])
 def test_a_fifo_whose_other_end_comes_too_late_cannot_hold_the_start(name: str, tmp_path: Path) -> None:
     """Promise 3, perlipc:F3."""

@@ -144,7 +144,7 @@ class Job(Streams):
         if terms.timeout is not None:
             process.limit(terms.timeout, self._deadline, terms.grace)
 
-    def take_over(self, child: Child, pump: Pump, output: Keeper | None, errors: Keeper | None) -> Job:
+    def take_over(self, child: Child, pump: Pump, output: Keeper | None = None, errors: Keeper | None = None) -> Job:
         """Let it end, or judge, what was started without it."""
         self.processes.append(Process(child, self._stages[0].recipe.command))
         self._pump = pump

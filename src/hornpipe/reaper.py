@@ -23,7 +23,8 @@ from hornpipe.fd import Descriptor, nonblocking, pipe
 from hornpipe.status import ExitStatus
 
 _NOT_OURS = -2
-_SUCCESS = ExitStatus(0)
+SUCCESS = ExitStatus(0)
+"""What nearly every child ends with."""
 
 ours: set[Child] = set()
 """All that are being started, run, or are dead and not reaped."""
@@ -56,7 +57,7 @@ class Child:
                     _process.reap(self.pid, self.pidfd, self._raw)
                 if self._raw:
                     raw = self._raw[0]
-                    self._settle(_SUCCESS if raw == 0 else self._recover() if raw == _NOT_OURS else ExitStatus(raw))
+                    self._settle(SUCCESS if raw == 0 else self._recover() if raw == _NOT_OURS else ExitStatus(raw))
         return self.status
 
     def _settle(self, status: ExitStatus) -> None:

@@ -18,6 +18,8 @@ cdef extern from *:
     """
     #include <malloc.h>
     #include <poll.h>
+    #include <stddef.h>
+    #include <string.h>
     #include <sys/mman.h>
     #include <sys/socket.h>
     #include <unistd.h>

@@ -19,11 +19,15 @@
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
 #endif
 
-int child_failed(struct child_failure *failure, int stage, int which) {
-    failure->error = errno;
+static int failed_by(long error, struct child_failure *failure, int stage, int which) {
+    failure->error = (int)error;
     failure->stage = stage;
     failure->which = which;
     return -1;
+}
+
+int child_failed(struct child_failure *failure, int stage, int which) {
+    return failed_by(errno, failure, stage, which);
 }
 
 /* exec resets handlers but keeps SIG_IGN, and until the exec a handler of the parent must not run here, in what may be
@@ -33,12 +37,12 @@ int child_failed(struct child_failure *failure, int stage, int which) {
  * structure begins with the handler, SIG_DFL is 0 in all of it, and SIG_IGN 1. */
 static unsigned long disposition(int number) {
     unsigned long action[4];
-    return syscall(SYS_rt_sigaction, number, NULL, action, 8UL) == 0 ? action[0] : 0;
+    return child_call(SYS_rt_sigaction, number, 0, (long)action, 8) == 0 ? action[0] : 0;
 }
 
 static void make_default(int number) {
     unsigned long action[4] = {0};
-    syscall(SYS_rt_sigaction, number, action, NULL, 8UL);
+    child_call(SYS_rt_sigaction, number, (long)action, 0, 8);
 }
 #else
 static unsigned long disposition(int number) {
@@ -75,6 +79,11 @@ uint64_t child_ignored_signals(void) {
     return found;
 }
 
+int child_stays_when_dead(void) {
+    struct sigaction now;
+    return sigaction(SIGCHLD, NULL, &now) < 0 || (now.sa_handler != SIG_IGN && !(now.sa_flags & SA_NOCLDWAIT));
+}
+
 #ifdef SYS_getdents64
 struct directory_entry {
     uint64_t inode;
@@ -88,33 +97,34 @@ struct directory_entry {
 static void mark_close_on_exec(void) {
     /* Our own descriptors all are; those that C libraries or os.set_inheritable opened up are not. */
 #ifdef SYS_close_range
-    if (syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
+    if (child_call(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC, 0) == 0)
         return;
 #endif
 #ifdef SYS_getdents64
     /* Before Linux 5.11: walk the directory by the raw call, since opendir(3) allocates. */
-    int directory = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+    int directory = (int)child_call(SYS_openat, AT_FDCWD, (long)"/proc/self/fd", flags, 0);
     if (directory >= 0) {
         char buffer[2048] __attribute__((aligned(8)));
         long size;
-        while ((size = syscall(SYS_getdents64, directory, buffer, sizeof buffer)) > 0)
+        while ((size = child_call(SYS_getdents64, directory, (long)buffer, sizeof buffer, 0)) > 0)
             for (long at = 0; at < size;) {
                 struct directory_entry *entry = (struct directory_entry *)(buffer + at);
                 int fd = 0;
                 for (const char *digit = entry->name; *digit >= '0' && *digit <= '9'; digit++)
                     fd = fd * 10 + (*digit - '0');
                 if (fd > 2)
-                    fcntl(fd, F_SETFD, FD_CLOEXEC);
+                    child_call(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC, 0);
                 at += entry->length;
             }
-        close(directory);
+        child_call(SYS_close, directory, 0, 0, 0);
         return;
     }
 #endif
     struct rlimit limit;
     int end = getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < 65536 ? (int)limit.rlim_cur : 65536;
     for (int fd = 3; fd < end; fd++)
-        fcntl(fd, F_SETFD, FD_CLOEXEC);
+        child_call(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC, 0);
 }
 
 static int is_target(const struct child_plan *plan, int fd) {
@@ -124,24 +134,33 @@ static int is_target(const struct child_plan *plan, int fd) {
     return 0;
 }
 
+/* A copy of it, or -errno. */
 static int lift(const struct child_plan *plan, int fd) {
     /* A copy on the lowest number that is no target, since a minimum above the highest target is
      * refused when that one is the last the limit allows. Copies on the way vanish with exec. */
-    int copy = 2;
+    long copy = 2;
     do
-        copy = fcntl(fd, F_DUPFD_CLOEXEC, copy + 1);
-    while (copy >= 0 && is_target(plan, copy));
-    return copy;
+        copy = child_call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, copy + 1, 0);
+    while (copy >= 0 && is_target(plan, (int)copy));
+    return (int)copy;
 }
 
-static int arrange_descriptors(const struct child_plan *plan, int *keep, struct child_failure *failure) {
+/* Its copy on that number, which is not close-on-exec: 0, or -errno. */
+static int put(int fd, int target) {
+    /* dup2(n, n) does nothing, so it would leave close-on-exec set. */
+    long result = fd == target ? child_call(SYS_fcntl, fd, F_SETFD, 0, 0) : child_call(SYS_dup3, fd, target, 0, 0);
+    return result < 0 ? (int)result : 0;
+}
+
+int child_arrange_descriptors(const struct child_plan *plan, int *keep, struct child_failure *failure) {
+    int error;
     mark_close_on_exec();
     /* dup2 onto a number that is still wanted as a source would destroy it, and the numbers of
      * parent and child may cross in any way: so whatever lies on a target is lifted off it first. */
     if (keep && *keep >= 0 && is_target(plan, *keep)) {
         int lifted = lift(plan, *keep);
         if (lifted < 0)
-            return child_failed(failure, STAGE_DESCRIPTORS, *keep);
+            return failed_by(-lifted, failure, STAGE_DESCRIPTORS, *keep);
         *keep = lifted;
     }
     int lifted[plan->moves + 1];
@@ -150,23 +169,24 @@ static int arrange_descriptors(const struct child_plan *plan, int *keep, struct 
         if (lifted[i] >= 0 && lifted[i] != plan->targets[i] && is_target(plan, lifted[i])) {
             lifted[i] = lift(plan, plan->sources[i]);
             if (lifted[i] < 0)
-                return child_failed(failure, STAGE_DESCRIPTORS, plan->sources[i]);
+                return failed_by(-lifted[i], failure, STAGE_DESCRIPTORS, plan->sources[i]);
         }
     }
     for (int i = 0; i < plan->moves; i++) {
+        int target = plan->targets[i];
         if (lifted[i] == CHILD_NULL) {
-            close(plan->targets[i]);
-            int opened = open("/dev/null", O_RDONLY);
-            if (opened < 0 || (opened != plan->targets[i] && (dup2(opened, plan->targets[i]) < 0 || close(opened) < 0)))
-                return child_failed(failure, STAGE_DESCRIPTORS, plan->targets[i]);
-        } else if (lifted[i] < 0)
-            close(plan->targets[i]);
-        else if (lifted[i] == plan->targets[i]) {
-            /* dup2(n, n) does nothing, so it would leave close-on-exec set. */
-            if (fcntl(lifted[i], F_SETFD, 0) < 0)
-                return child_failed(failure, STAGE_DESCRIPTORS, plan->targets[i]);
-        } else if (dup2(lifted[i], plan->targets[i]) < 0)
-            return child_failed(failure, STAGE_DESCRIPTORS, plan->targets[i]);
+            child_call(SYS_close, target, 0, 0, 0);
+            int opened = (int)child_call(SYS_openat, AT_FDCWD, (long)"/dev/null", O_RDONLY, 0);
+            error = opened < 0 ? opened : put(opened, target);
+            if (error == 0 && opened != target)
+                child_call(SYS_close, opened, 0, 0, 0);
+        } else if (lifted[i] < 0) {
+            child_call(SYS_close, target, 0, 0, 0);
+            error = 0;
+        } else
+            error = put(lifted[i], target);
+        if (error < 0)
+            return failed_by(-error, failure, STAGE_DESCRIPTORS, target);
     }
     return 0;
 }
@@ -221,7 +241,7 @@ int child_prepare(const struct child_plan *plan, int *keep, struct child_failure
     /* TTOU is blocked here (everything is), so a background group may take the terminal. */
     if (plan->foreground >= 0 && tcsetpgrp(plan->foreground, getpgrp()) < 0)
         return child_failed(failure, STAGE_FOREGROUND, plan->foreground);
-    if (arrange_descriptors(plan, keep, failure) < 0)
+    if (child_arrange_descriptors(plan, keep, failure) < 0)
         return -1;
     if (plan->terminal >= 0 && ioctl(plan->terminal, TIOCSCTTY, 0) < 0)
         return child_failed(failure, STAGE_TERMINAL, plan->terminal);
@@ -252,18 +272,19 @@ void child_exec(const struct child_plan *plan, struct child_failure *failure) {
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     int refused = 0, which = 0;
+    long error = ENOENT;
     for (int i = 0; plan->candidates[i]; i++) {
-        execve(plan->candidates[i], plan->argv, plan->envp);
+        error = -child_call(SYS_execve, (long)plan->candidates[i], (long)plan->argv, (long)plan->envp, 0);
         which = i;
-        if (errno == EACCES) { /* execvp(3) looks further, and reports this one if nothing is found */
+        if (error == EACCES) { /* execvp(3) looks further, and reports this one if nothing is found */
             if (!refused)
                 refused = i + 1;
-        } else if (errno != ENOENT && errno != ENOTDIR)
+        } else if (error != ENOENT && error != ENOTDIR)
             break;
     }
-    if (refused && (errno == ENOENT || errno == ENOTDIR)) {
-        errno = EACCES;
+    if (refused && (error == ENOENT || error == ENOTDIR)) {
+        error = EACCES;
         which = refused - 1;
     }
-    child_failed(failure, STAGE_EXEC, which);
+    failed_by(error, failure, STAGE_EXEC, which);
 }

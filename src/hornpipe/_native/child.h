@@ -7,9 +7,29 @@
 #ifndef HORNPIPE_CHILD_H
 #define HORNPIPE_CHILD_H
 
+#include <errno.h>
 #include <stdint.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
+#include <unistd.h>
+
+/* A system call without errno, and that is no cancellation point (pthreads(7)): both belong to a thread, and a child that
+ * shares our memory while we go on has the same one as we. The result, or -errno. */
+static inline long child_call(long number, long a, long b, long c, long d) {
+#if defined(__x86_64__) && defined(__LP64__)
+    long result;
+    register long fourth __asm__("r10") = d;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(fourth)
+                     : "rcx", "r11", "memory");
+    return result;
+#else
+    long result = syscall(number, a, b, c, d);
+    return result < 0 ? -errno : result;
+#endif
+}
 
 /* The step that failed; Python turns it into a sentence. Keep in step with spawn.STAGES. */
 enum child_stage {
@@ -73,6 +93,9 @@ struct child_plan {
     char *const *envp;
 };
 
+/* Carries out the descriptors' part of it. 0, or -1 with *failure filled. */
+int child_arrange_descriptors(const struct child_plan *plan, int *keep, struct child_failure *failure);
+
 /* Carries out everything but signals and the exec. 0, or -1 with *failure filled. */
 int child_prepare(const struct child_plan *plan, int *keep, struct child_failure *failure);
 
@@ -92,6 +115,33 @@ void child_exec(const struct child_plan *plan, struct child_failure *failure);
 /* Whether the kernel keeps the dead for whoever waits for them (CHLD is not ignored). What does not stay cannot be asked
  * whether its timer has killed it: such a child must not share our memory. */
 int child_stays_when_dead(void);
+
+/* A start that does not hold us up: the child shares our memory until its exec, and we go on meanwhile. Whoever waits
+ * for the child's end in any case is spared being woken at the exec, and needs nothing that bounds it. */
+struct child_birth;
+
+/* Begins one; a plan without candidates is for what argv[0] names. Returns the pid, or -1: this is none of the plans, or not a machine, that it can be done with, or it has
+ * failed; child_launch has to be asked. *birth, and all that the plan points to, stays as it is until
+ * child_has_our_memory says no more. With `alone` we are the only thread, and nobody else can wait for the child. */
+pid_t child_begin(const struct child_plan *plan, int alone, struct child_birth **birth, int *pidfd);
+
+/* Whether it has not exec'ed yet, nor ended. */
+int child_has_our_memory(const struct child_birth *birth);
+
+/* Why it has not exec'ed, of one that has ended: 1, or 0 if it has. */
+int child_has_failed(const struct child_birth *birth, struct child_failure *failure);
+
+/* Frees what child_begin has made, which must not be in use any more. */
+void child_end_birth(struct child_birth *birth);
+
+#if defined(__linux__) && defined(__x86_64__) && defined(__LP64__) && defined(SYS_clone3)
+/* What clone(2) does and glibc has for it, but with a child in which no signal has a handler: else every one would have
+ * to be asked for, which takes the child longer than all the rest until its exec. glibc has no clone3(2). ENOSYS where
+ * there is none. `cleared` is for CLONE_CHILD_CLEARTID. */
+#define CHILD_CLONES_UNHANDLED
+pid_t child_clone_unhandled(uint64_t flags, int (*main)(void *), void *argument, char *stack, size_t size, int *pidfd,
+                            int32_t *cleared);
+#endif
 
 /* Starts the plan's program. Returns the pid, or -1 with *failure filled (nothing is left
  * behind then: the failed child is reaped).

@@ -18,9 +18,6 @@
 #ifndef CLONE_PIDFD
 #define CLONE_PIDFD 0x1000
 #endif
-#ifndef CLONE_CLEAR_SIGHAND
-#define CLONE_CLEAR_SIGHAND 0x100000000ULL
-#endif
 
 /* A vfork holds the calling thread until the exec, which may take for ever: of a program on a server that does not
  * answer, under a virus scanner's eyes, or with somebody else's lease (fcntl(2)) on it. Neither its deadline nor its
@@ -111,27 +108,34 @@ static int run_child(void *argument) {
     _exit(127);
 }
 
-#if defined(__linux__) && defined(__x86_64__) && defined(__LP64__) && defined(SYS_clone3)
-/* What clone(2) does and glibc has for it, but with a child in which no signal has a handler: else every one would have
- * to be asked for, which takes the child longer than all the rest until its exec. glibc has no clone3(2). */
+#ifdef CHILD_CLONES_UNHANDLED
+#ifndef CLONE_CLEAR_SIGHAND
+#define CLONE_CLEAR_SIGHAND 0x100000000ULL
+#endif
+
 struct request { /* struct clone_args of linux/sched.h, as it was at first */
     uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls;
 };
 
 static int refused; /* by a kernel before 5.5, or by a sandbox, which cannot look into the request */
 
-static pid_t start_unhandled(struct launch *launch, char *stack, size_t size, int want_pidfd, int *pidfd) {
+pid_t child_clone_unhandled(uint64_t flags, int (*main)(void *), void *argument, char *stack, size_t size, int *pidfd,
+                            int32_t *cleared) {
+    if (__atomic_load_n(&refused, __ATOMIC_RELAXED)) {
+        errno = ENOSYS;
+        return -1;
+    }
     struct request request = {
-        .flags = CLONE_VM | CLONE_VFORK | CLONE_CLEAR_SIGHAND | (want_pidfd ? CLONE_PIDFD : 0),
+        .flags = flags | CLONE_CLEAR_SIGHAND,
         .pidfd = (uintptr_t)pidfd,
+        .child_tid = (uintptr_t)cleared,
         .exit_signal = SIGCHLD,
         .stack = (uintptr_t)stack,
         .stack_size = size,
     };
-    register int (*child)(void *) __asm__("r8") = run_child;
-    register struct launch *argument __asm__("r9") = launch;
+    register int (*child)(void *) __asm__("r8") = main;
+    register void *given __asm__("r9") = argument;
     long pid;
-    launch->unhandled = 1;
     /* No return address may lie between the call and the child's first word: it would be gone when we go on. */
     __asm__ volatile("syscall\n\t"
                      "test %%rax, %%rax\n\t"
@@ -142,15 +146,26 @@ static pid_t start_unhandled(struct launch *launch, char *stack, size_t size, in
                      "ud2\n"
                      "1:"
                      : "=a"(pid)
-                     : "a"(SYS_clone3), "D"(&request), "S"(sizeof request), "r"(child), "r"(argument)
+                     : "a"(SYS_clone3), "D"(&request), "S"(sizeof request), "r"(child), "r"(given)
                      : "rcx", "r11", "memory");
     if (pid >= 0)
         return (pid_t)pid;
     errno = (int)-pid;
-    launch->unhandled = 0;
+    if (errno == ENOSYS || errno == EPERM || errno == EINVAL) {
+        __atomic_store_n(&refused, 1, __ATOMIC_RELAXED);
+        errno = ENOSYS;
+    }
     return -1;
 }
-#define HAS_CLONE3
+
+static pid_t start_unhandled(struct launch *launch, char *stack, size_t size, int want_pidfd, int *pidfd) {
+    launch->unhandled = 1;
+    pid_t pid = child_clone_unhandled(CLONE_VM | CLONE_VFORK | (want_pidfd ? CLONE_PIDFD : 0), run_child, launch, stack,
+                                      size, pidfd, NULL);
+    if (pid < 0)
+        launch->unhandled = 0;
+    return pid;
+}
 #endif
 
 static pid_t start_child(struct launch *launch, int share_memory, int want_pidfd, int *pidfd) {
@@ -161,12 +176,11 @@ static pid_t start_child(struct launch *launch, int share_memory, int want_pidfd
      * child before pidfd_open; kernels before 5.2 ignore the flag and leave *pidfd alone. */
     char stack[65536] __attribute__((aligned(16)));
     pid_t pid;
-#ifdef HAS_CLONE3
-    if (share_memory && !__atomic_load_n(&refused, __ATOMIC_RELAXED)) {
+#ifdef CHILD_CLONES_UNHANDLED
+    if (share_memory) {
         pid = start_unhandled(launch, stack, sizeof stack, want_pidfd, pidfd);
-        if (pid >= 0 || (errno != ENOSYS && errno != EPERM && errno != EINVAL))
+        if (pid >= 0 || errno != ENOSYS)
             return pid;
-        __atomic_store_n(&refused, 1, __ATOMIC_RELAXED);
     }
 #endif
     int flags = SIGCHLD;
@@ -186,11 +200,6 @@ static pid_t start_child(struct launch *launch, int share_memory, int want_pidfd
     (void)want_pidfd, (void)pidfd;
     return pid;
 #endif
-}
-
-int child_stays_when_dead(void) {
-    struct sigaction now;
-    return sigaction(SIGCHLD, NULL, &now) < 0 || (now.sa_handler != SIG_IGN && !(now.sa_flags & SA_NOCLDWAIT));
 }
 
 pid_t child_launch(const struct child_plan *plan, int share_memory, int want_pidfd,

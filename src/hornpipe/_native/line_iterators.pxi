@@ -1,5 +1,52 @@
 # Lines, one after another. A part of buffers.pyx.
 
+cdef extern from *:
+    """
+    /* Lines as bytes. Whoever goes through lines has mostly let go of each when he asks for the next but one: it is
+     * made over then, since to free one and to allocate another takes as long as all the rest (as enumerate() does
+     * with its pairs). Nobody can see it: where anybody has it, is looking at it, or has it as a key, that is a
+     * reference. All lines of about a size are of one size underneath, that which the allocator gives them. */
+    struct lines { PyObject *given[2]; Py_ssize_t room[2]; int next; };
+
+    static Py_ssize_t room_for(Py_ssize_t size) {
+        Py_ssize_t head = (Py_ssize_t)offsetof(PyBytesObject, ob_sval) + 1;
+        return ((size + head + 15) & ~(Py_ssize_t)15) - head;
+    }
+
+    static PyObject *line_of(struct lines *lines, const char *from, Py_ssize_t size) {
+        Py_ssize_t room = room_for(size);
+        PyObject *line = lines->given[lines->next];
+        /* One byte and none are for all to share. Without a GIL a count of one means little. */
+        if (!ONE_AT_A_TIME || size < 2 || size > 400)
+            return PyBytes_FromStringAndSize(from, size);
+        if (!line || Py_REFCNT(line) != 1 || lines->room[lines->next] != room) {
+            if (!(line = PyBytes_FromStringAndSize(NULL, room)))
+                return NULL;
+            Py_XSETREF(lines->given[lines->next], line);
+            lines->room[lines->next] = room;
+        }
+        Py_SET_SIZE((PyVarObject *)line, size);
+        #pragma GCC diagnostic push
+        #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+        ((PyBytesObject *)line)->ob_shash = -1; /* not asked for yet */
+        #pragma GCC diagnostic pop
+        memcpy(PyBytes_AS_STRING(line), from, (size_t)size);
+        PyBytes_AS_STRING(line)[size] = 0;
+        lines->next = !lines->next;
+        Py_INCREF(line);
+        return line;
+    }
+
+    static void let_go_of_lines(struct lines *lines) {
+        Py_CLEAR(lines->given[0]);
+        Py_CLEAR(lines->given[1]);
+    }
+    """
+    struct lines:
+        pass
+    object line_of(lines *, const char *, Py_ssize_t)
+    void let_go_of_lines(lines *)
+
 
 cdef class HandleLines:
     """An iterator over the lines of a handle, which cuts out of its buffer what is there, and reads more from a socket.
@@ -34,6 +81,10 @@ cdef class LineReader(ReadBuffer):
     ``_line_too_long()``, which raises.
     """
     cdef object decode
+    cdef lines given
+
+    def __dealloc__(self):
+        let_go_of_lines(&self.given)
 
     def __init__(self, bint text=False, Py_ssize_t limit=-1, decode=None):
         """Bytes, or UTF-8 text with surrogateescape, or what ``decode(bytes)`` makes of a line."""
@@ -71,7 +122,7 @@ cdef class LineReader(ReadBuffer):
             if self.scanned < self.start:
                 self.scanned = self.start
             if self.form == AS_BYTES:
-                return PyBytes_FromStringAndSize(line, size)
+                return line_of(&self.given, line, size)
             if self.form == AS_TEXT:
                 return PyUnicode_DecodeUTF8(line, size, b"surrogateescape")
             return self.decode(PyBytes_FromStringAndSize(line, size))

@@ -13,47 +13,6 @@ from _signal import SIG_IGN as IGNORED, getsignal
 
 from hornpipe._native.timed_call cimport expect_births
 
-cdef extern from "child.h" nogil:
-    struct child_failure:
-        int error
-        int stage
-        int which
-    struct child_limit:
-        int resource
-        unsigned long soft
-        unsigned long hard
-    struct child_plan:
-        const int *sources
-        const int *targets
-        int moves
-        uint64_t stay_ignored
-        uint64_t may_be_ignored
-        int new_session
-        int new_group
-        pid_t group
-        int terminal
-        int foreground
-        int umask
-        int cgroup
-        int death_signal
-        int change_ids
-        uid_t uid
-        gid_t gid
-        const gid_t *groups
-        int group_count
-        const child_limit *limits
-        int limit_count
-        const char *cwd
-        const char *const *candidates
-        char *const *argv
-        char *const *envp
-    int child_prepare(const child_plan *, int *, child_failure *)
-    void child_exec(const child_plan *, child_failure *)
-    void child_reset_signals(uint64_t, uint64_t)
-    uint64_t child_ignored_signals()
-    int child_stays_when_dead()
-    pid_t child_launch(const child_plan *, int, int, int *, int *, child_failure *)
-
 cdef extern from *:
     """
     #include <errno.h>
@@ -144,6 +103,10 @@ def use_pidfd(bint flag):
 cdef uint64_t ignored_at_first = child_ignored_signals()
 
 
+cdef bint wants_pidfd() noexcept:
+    return pidfd_wanted
+
+
 cdef uint64_t may_be_ignored() except? 0:
     """A superset of the signals that are ignored: what is asked for costs a call, in the child."""
     cdef uint64_t found = ignored_by_some | ignored_at_first
@@ -157,7 +120,6 @@ cdef uint64_t may_be_ignored() except? 0:
 
 cdef class _Strings:
     """A NULL-terminated array of C strings in one piece of memory."""
-    cdef char **items
 
     def __cinit__(self):
         self.items = NULL
@@ -207,11 +169,6 @@ cdef _Strings strings(object values):
 
 cdef class Plan:
     """A child_plan with the memory it points into. See child.h for what each field does."""
-    cdef child_plan plan
-    cdef int *numbers
-    cdef gid_t *groups
-    cdef child_limit *limits
-    cdef object kept
 
     def __cinit__(self):
         self.numbers = NULL

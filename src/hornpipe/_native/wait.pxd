@@ -6,3 +6,4 @@ cdef Py_ssize_t read_at_first_look(
     int fd, char *where, size_t size, long long deadline, bint is_socket, long long seen
 ) except -2
 cdef Py_ssize_t read_now(int fd, char *where, size_t size) noexcept
+cdef int close_one(int fd) noexcept nogil

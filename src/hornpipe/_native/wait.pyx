@@ -315,10 +315,14 @@ def close(int fd):
     """close(2), after ``wake``."""
     cdef int result
     with nogil:
-        wake_waiters_of(fd)
-        result = close_descriptor(fd)
+        result = close_one(fd)
     if result < 0:
         PyErr_SetFromErrno(OSError)
+
+
+cdef int close_one(int fd) noexcept nogil:
+    wake_waiters_of(fd)
+    return close_descriptor(fd)
 
 
 def write_some(int fd, data):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
-from hornpipe import spawn
+from hornpipe import image, spawn
+from hornpipe._native import process as _process
+from hornpipe._native import run as _run
+from hornpipe.command import keyboard
 from hornpipe.command.options import Given, Options, Text, merged, recipe_of
 from hornpipe.command.quoting import line_of
 from hornpipe.command.verbs import Other, Runnable
@@ -14,7 +17,7 @@ from hornpipe.fd import Descriptor, flush_printed, pipe
 from hornpipe.lines import BYTES, TEXT, Codec, Str, text_codec
 from hornpipe.process import Process
 from hornpipe.pump import Keeper, Pump
-from hornpipe.reaper import Child
+from hornpipe.reaper import SUCCESS, Child, ours
 from hornpipe.redirections import STDOUT, UNCHANGED, open_redirection
 from hornpipe.spawn.diagnosis import failure, without_descriptors
 from hornpipe.spawn.recipe import Recipe
@@ -42,7 +45,12 @@ class Command(Runnable[Str]):
         codec: Codec[Str],
         script: str | None = None,
     ) -> None:
-        self._put(argv=argv, _options=options, _codec=codec, _script=script)
+        # Not by _put: as with running it, each call counts.
+        fields = self.__dict__
+        fields["argv"] = argv
+        fields["_options"] = options
+        fields["_codec"] = codec
+        fields["_script"] = script
 
     def with_options(self, **options: Unpack[Options]) -> Self:
         """The same with other options; ``env`` is merged, ``None`` goes back to the default.
@@ -85,19 +93,42 @@ class Command(Runnable[Str]):
             )
         ]
 
+    def _run_at_once(self) -> ExitStatus | None:
+        if self._options:
+            return None
+        flush_printed()
+        if _process.has_terminal() and keyboard.shared():
+            return None
+        # Whatever we touch has to be fetched anew when the program has ended: a call of Python's is a five hundredth of
+        # the time that a small one takes. So nearly all of it is one native call.
+        child = Child()
+        try:
+            told = _run.run(self.argv, child, ours, image.ignored, SUCCESS)
+            if child.status is SUCCESS:
+                return SUCCESS
+            status = None if told is None else child.wait(NEVER)
+        except BaseException:
+            self._abandon(child, Pump())
+            raise
+        if told is None or status is None:
+            return self._run_plainly()
+        child.close()
+        spawn.check_birth(Recipe(self, self.argv), told)
+        return self._job().take_over(child, Pump()).judge([status])
+
     def _run_plainly(self, output: Keeper | None = None, errors: Keeper | None = None) -> ExitStatus:
-        # A job is made only to say what went wrong, or to end what runs. It would cost a thirtieth of the time that
-        # starting a small program takes: whatever we touch has to be fetched anew after each of them.
+        # A job is made only to say what went wrong, or to end what runs.
         child, pump = Child(), Pump()
         ends: spawn.Ends = UNCHANGED
         theirs: list[Descriptor] = []
+        recipe = Recipe(self, self.argv)
         try:
             if output is not None:
                 try:
                     ends = self._ends(pump, output, errors, theirs)
                 except OSError as error:
-                    raise without_descriptors(Recipe(self, self.argv), error) from None
-            spawn.start_child(child, Recipe(self, self.argv), ends)
+                    raise without_descriptors(recipe, error) from None
+            birth = spawn.begin(child, recipe, ends)
             for end in theirs:
                 end.close()
             if output is not None:
@@ -106,16 +137,22 @@ class Command(Runnable[Str]):
         except BaseException:
             for end in theirs:
                 end.close()
-            if not child.pid:
-                pump.close()
-            else:
-                job = self._job().take_over(child, pump, output, errors)
-                job.abort()
-                job.processes[0].release()  # an exception that is kept must not keep the pidfd
+            self._abandon(child, pump, output, errors)
             raise
         child.close()
         assert status is not None
+        if birth is not None:
+            spawn.check_birth(recipe, birth.failure())
         return status if status else self._job().take_over(child, pump, output, errors).judge([status])
+
+    def _abandon(self, child: Child, pump: Pump, output: Keeper | None = None, errors: Keeper | None = None) -> None:
+        """An exception has come in the middle: end what was started."""
+        if not child.pid:
+            pump.close()
+        else:
+            job = self._job().take_over(child, pump, output, errors)
+            job.abort()
+            job.processes[0].release()  # an exception that is kept must not keep the pidfd
 
     def _ends(self, pump: Pump, output: Keeper, errors: Keeper | None, theirs: list[Descriptor]) -> spawn.Ends:
         """Nothing to read, and pipes for what it writes; its side of them goes into ``theirs``."""
@@ -188,8 +225,6 @@ class Command(Runnable[Str]):
 
 def argument(value: object, place: int) -> str | bytes:
     """One argument, checked."""
-    if type(value) is str and value.isascii() and value and "\0" not in value:
-        return value  # nearly all of them
     made = value if isinstance(value, str | bytes) else None
     if isinstance(value, os.PathLike):
         made = os.fspath(value)
@@ -224,8 +259,10 @@ def cmd(program: Text, *arguments: Text, **options: Unpack[Options]) -> Command[
     >>> print(hp.cmd("echo", "a b"))
     echo 'a b'
     """
-    argv = tuple([argument(value, place) for place, value in enumerate((program, *arguments))])
-    return Command(argv, merged({}, options), TEXT)
+    argv: Any = (program, *arguments)
+    if not _run.are_plain(argv):
+        argv = tuple([argument(value, place) for place, value in enumerate(argv)])
+    return Command(argv, merged({}, options) if options else {}, TEXT)
 
 
 def sh(script: str, **options: Unpack[Options]) -> Command[str]:

@@ -101,6 +101,10 @@ class Runnable(Generic[Str]):
             if name in options and options[name] is not False:
                 raise ValueError(f"{verb}() has its own use for {name}; {name}={options[name]!r} cannot be honoured")
 
+    def _run_at_once(self) -> ExitStatus | None:
+        """Run what has no options and shares no keyboard with us; else ``None``, and nothing has happened."""
+        return None
+
     def _run_plainly(self, output: Keeper | None = None, errors: Keeper | None = None) -> ExitStatus | None:
         """Run what has no options, and keep what it writes; ``None`` where that takes a job."""
         return None
@@ -119,13 +123,12 @@ class Runnable(Generic[Str]):
         >>> hp.cmd("false", check=False).run().code
         1
         """
+        ended = self._run_at_once()
+        if ended is not None:
+            return ended
         self._refuse("run", "pty")
         flush_printed()
         shared = keyboard.shared()
-        if not shared and not self._options:
-            status = self._run_plainly()
-            if status is not None:
-                return status
         job = self._job()
         interactive = "stdin" not in self._first_options() and "input" not in self._first_options()
         if not shared:

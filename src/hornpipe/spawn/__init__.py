@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 
 from hornpipe import image, reaper, wait
+from hornpipe._native import run as _run
 from hornpipe._native import spawn as _spawn
 from hornpipe.deadline import NEVER, after, passed, sooner
 from hornpipe.errors import ForkWarning
@@ -96,6 +97,30 @@ def start_child(
         launch(recipe, plan, deadline, child)
     else:
         fork(recipe, plan, deadline, child)
+
+
+def begin(child: Child, recipe: Recipe, ends: Ends) -> _run.Birth | None:
+    """Start a program without waiting for its exec, for whoever waits for its end in any case.
+
+    ``check_birth`` tells him then whether it was started; ``None``: it was.
+    """
+    candidates = recipe.candidates()
+    if not candidates:
+        raise failure(recipe, errno.ENOENT, EXEC, 0, [])
+    plan = plan_of(recipe, ends, group=False, terminal=-1, foreground=-1)
+    birth = _run.begin(plan, candidates, recipe.arguments, recipe.environment_list(), child, reaper.ours)
+    if birth is None:
+        launch(recipe, plan, NEVER, child)
+    else:
+        reaper.catch_up()
+    return birth
+
+
+def check_birth(recipe: Recipe, told: tuple[int, int, int]) -> None:
+    """``SpawnError`` if a child that has ended had not become the program: what its birth has told."""
+    error, stage, which = told
+    if error:
+        raise failure(recipe, error, stage, which, recipe.candidates())
 
 
 def launch(recipe: Recipe, plan: _spawn.Plan, deadline: int, child: Child, argv: list[bytes] | None = None) -> None:
