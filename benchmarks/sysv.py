@@ -319,6 +319,7 @@ copy = Measurement(
     size=64 * MIB,
     quick=8 * MIB,
     peer="sysv_ipc",
+    turns=3,
     warm=2.1,
     targets=[at_least(0.95, "C")],
 )
