@@ -24,6 +24,7 @@ SINKS |= {"open_path", "open_renewed", "lock_file"}
 NATIVE_SINKS = {f"ReadBuffer.{name}" for name in ("exchange", "await_line", "fill_when_ready")}
 NATIVE_SINKS |= {"ByteSink.fill_when_ready", "Intake.read_on"}
 NATIVE_SINKS |= {"Semaphores.op", "Queue.send", "Queue.receive", "hornpipe._native.signals:take_blocked"}
+NATIVE_SINKS |= {"hornpipe._native.run:run"}
 NATIVE_SINKS |= {f"OneSemaphore.{name}" for name in ("acquire", "wait_for_zero", "__enter__")}
 # What native code calls back, which no source here shows.
 NATIVE_CALLS = {"LineReader.__next__": ["Lines._refill", "Lines._at_end"]}
