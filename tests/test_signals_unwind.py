@@ -13,7 +13,9 @@ from contextlib import contextmanager
 import pytest
 
 import hornpipe as hp
+from hornpipe.deadline import NEVER
 from hornpipe.fd import Descriptor
+from hornpipe.testing.between_lines import BeforeLine
 from hornpipe.testing.patience import wait_until
 from hornpipe.testing.processes import look_at
 
@@ -291,3 +293,33 @@ def test_no_handler_runs_in_the_finalizer_of_a_descriptor():
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert "__del__" not in places
+
+
+def ended_process() -> hp.Process:
+    process = hp.cmd("true").start()
+    process.wait_for_end(NEVER)
+    return process
+
+
+FORGOTTEN = {
+    "a descriptor": lambda: Descriptor(os.open(os.devnull, os.O_RDONLY)),
+    "a watch": lambda: hp.watch("USR1"),
+    "a process": ended_process,
+    "lines": lambda: hp.cmd("yes").lines(),
+    "a writer": lambda: hp.cmd("cat").writer(),
+    "pexpect.spawn": lambda: hp.expect.spawn("cat"),
+}
+
+
+@pytest.mark.parametrize("kind", FORGOTTEN)
+def test_what_a_handler_raises_in_a_finalizer_is_not_lost(kind):
+    """gotcha:SIG17: the interpreter prints it and goes on. It comes where the object was forgotten, which is ended."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    forgotten = [FORGOTTEN[kind]()]
+    with pytest.raises(KeyboardInterrupt), BeforeLine(1, interrupt):
+        forgotten.clear()
+        for _ in range(1000):
+            pass

@@ -65,7 +65,7 @@ class Descriptor:
         if wait is not None:
             self.close()
 
-    # Not a function of Python's: what a signal handler raises at its entry, be it KeyboardInterrupt, is lost.
+    # Not a function of Python's: what a signal handler raises in it, be it KeyboardInterrupt, is lost.
     __del__ = wait.let_go
 
 

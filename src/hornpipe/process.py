@@ -12,6 +12,7 @@ from hornpipe.errors import CommandTimeout, brief
 from hornpipe.names import signal_number
 from hornpipe.reaper import Child
 from hornpipe.status import ExitStatus
+from hornpipe.wait import finalizer
 
 GRACE = 1.0
 """Seconds between a polite TERM and KILL, unless told otherwise."""
@@ -224,7 +225,7 @@ class Process:
         status = self._child.status
         return f"<Process {self.label!r}, pid {self.pid}, {'running' if status is None else status}>"
 
-    def __del__(self) -> None:
+    def _left_alone(self) -> None:
         try:
             child = self._child
             forgotten = self._forgotten or child.status is not None or child.poll() is not None
@@ -243,6 +244,8 @@ class Process:
         finally:
             if self._containment is not None:
                 self._containment.close()
+
+    __del__ = finalizer(_left_alone)
 
 
 class Detached:

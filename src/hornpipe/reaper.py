@@ -21,6 +21,7 @@ from hornpipe.deadline import NEVER, after
 from hornpipe.endings import endings
 from hornpipe.fd import Descriptor, nonblocking, pipe
 from hornpipe.status import ExitStatus
+from hornpipe.wait import finalizer
 
 _NOT_OURS = -2
 SUCCESS = ExitStatus(0)
@@ -168,11 +169,13 @@ class Child:
         if pidfd >= 0:
             wait.close(pidfd)
 
-    def __del__(self) -> None:
+    def _left_alone(self) -> None:
         # A signal handler may have interrupted the constructor; and at the end of a program its modules are emptied
         # before the last objects go.
         if getattr(self, "pidfd", -1) >= 0 and os is not None:
             self.close()
+
+    __del__ = finalizer(_left_alone)
 
 
 _missed = False

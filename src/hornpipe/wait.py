@@ -149,6 +149,8 @@ the entry of a function of Python's: the number is not another file's by then.""
 
 close = _wait.close
 """Closes a descriptor, and ends every wait on it first."""
+finalizer = _wait.finalizer
+"""A ``__del__`` of which no Ctrl-C is lost."""
 let_go = _wait.let_go
 """The finalizer of what owns a descriptor."""
 

@@ -8,6 +8,7 @@ and the poll (``guard.h``); one with more by the wake-up descriptor.
 """
 from libc.errno cimport EAGAIN, EINTR, errno
 from cpython.buffer cimport Py_buffer, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdlib cimport free, malloc
 from libc.string cimport strerror
 from _signal import set_wakeup_fd
@@ -305,10 +306,7 @@ def wake(int fd):
     wake_waiters_of(fd)
 
 
-def let_go(owner):
-    """A finalizer: ``owner._left_open()`` where ``owner._fd`` is still a descriptor; else no frame is entered."""
-    if <int>getattr(owner, "_fd", -1) >= 0:
-        owner._left_open()
+include "finalizers.pxi"
 
 
 def close(int fd):

@@ -13,6 +13,7 @@ from hornpipe.handle import Handle
 from hornpipe.job import Job
 from hornpipe.lines import Codec, Str
 from hornpipe.status import ExitStatus
+from hornpipe.wait import finalizer
 
 _FIRST_READ = 64 * 1024
 _LONGEST_READ = 256 * 1024
@@ -124,9 +125,11 @@ class Lines(LineReader, Generic[Str], OfJob):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
+    def _left_alone(self) -> None:
         if not getattr(self, "_over", True):
             self.close()
+
+    __del__ = finalizer(_left_alone)
 
 
 class CommandHandle(Handle[Str], OfJob):
@@ -181,11 +184,13 @@ class CommandHandle(Handle[Str], OfJob):
         else:
             self._abort()
 
-    def __del__(self) -> None:
+    def _left_alone(self) -> None:
         if not getattr(self, "_over", True):
             self._over = True
             self._close_ends()
             self._job.leave()
+
+    __del__ = finalizer(_left_alone)
 
 
 class Reader(CommandHandle[Str]):

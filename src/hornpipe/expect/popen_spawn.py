@@ -17,6 +17,7 @@ from hornpipe.fd import Descriptor, nonblocking, pipe
 from hornpipe.process import Process
 from hornpipe.spawn import start
 from hornpipe.spawn.recipe import Recipe
+from hornpipe.wait import finalizer
 
 
 class PopenSpawn(SpawnBase):
@@ -153,10 +154,4 @@ class PopenSpawn(SpawnBase):
             self.proc.terminate(patience)
         self.isalive()
 
-    def __del__(self) -> None:
-        if getattr(self, "closed", True):
-            return
-        try:
-            self.close()
-        except Exception:  # noqa: BLE001  what is collected has nobody to tell
-            pass
+    __del__ = finalizer(SpawnBase._left_alone)

@@ -18,6 +18,7 @@ from hornpipe.fd import Descriptor, nonblocking
 from hornpipe.process import AFTER_KILL, Process
 from hornpipe.spawn import start
 from hornpipe.spawn.recipe import Recipe
+from hornpipe.wait import finalizer
 
 _MOMENT = 0.1
 """Seconds between a program's closing of its terminal and its end; where nothing is wrong less than a millisecond."""
@@ -280,13 +281,7 @@ class spawn(OnTerminal):
         # The program itself and not its group, as everybody who knows the word expects.
         self._process.kill_program(sig)
 
-    def __del__(self) -> None:
-        if getattr(self, "closed", True):
-            return
-        try:
-            self.close()
-        except Exception:  # noqa: BLE001  what is collected has nobody to tell
-            pass
+    __del__ = finalizer(OnTerminal._left_alone)
 
     def eof(self) -> bool:
         """Whether the end of the output has been seen."""

@@ -151,6 +151,15 @@ class SpawnBase(Transport):
         """Let go of it."""
         raise NotImplementedError
 
+    def _left_alone(self) -> None:
+        """The finalizer of those that have a program to end."""
+        if getattr(self, "closed", True):
+            return
+        try:
+            self.close()
+        except Exception:  # noqa: BLE001  what is collected has nobody to tell
+            pass
+
     # --- receiving ---
 
     def read_nonblocking(self, size: int = 1, timeout: float | None = _INHERIT) -> Any:

@@ -14,6 +14,7 @@ from hornpipe.fd import nonblocking, pipe
 from hornpipe.names import signal_name
 from hornpipe.signals import dispositions
 from hornpipe.signals.arrival import Signal
+from hornpipe.wait import finalizer
 
 _open: WeakSet[Watch] = WeakSet()
 
@@ -126,9 +127,11 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
+    def _left_alone(self) -> None:
         if not getattr(self, "_closed", True):
             self.close()
+
+    __del__ = finalizer(_left_alone)
 
     def __repr__(self) -> str:
         names = ", ".join(map(signal_name, self._numbers))
