@@ -207,7 +207,10 @@ class Listener:
         return kind.of(Socket.accepted(taken, kind.family), name)
 
     def bound(self, timeout: float | None) -> None:
-        """From now on ``timeout`` seconds are the limit of each call on a connection that is given none of its own."""
+        """From now on ``timeout`` seconds are the limit of each call on a connection that is given none of its own.
+
+        ``TimeoutError`` is raised by the call that is over it.
+        """
         self._options["timeout"] = timeout
         self._kinds.clear()
 
