@@ -527,6 +527,7 @@ NATIVE_ALLOWED = {
     ("queues.pxi", "do_send", "msgsnd"): "the same",
     ("queues.pxi", "do_receive", "msgrcv"): "the same",
     ("run.pyx", "do_reap", "waitid"): "the same",
+    ("brood.pyx", "gives_way", "poll"): "four milliseconds, in which another takes in who comes",
     ("brood.pyx", "run", "epoll_wait"): "40 ms at most, as the first look of wait, which goes on for it",
     ("client.c", "client_take_in", "accept4"): "the listener is in non-blocking mode",
 }

@@ -390,6 +390,30 @@ class TestDeaths:
             server.signal("TERM")
             assert server.says()["counts"]["replaced"] >= 3
 
+    def test_after_a_rush_each_worker_still_takes_a_client_in(self) -> None:
+        """gotcha:SRV4: in a rush most workers leave the clients to those who are awake, and none stays away for it."""
+        with running(model="prefork", workers=4) as server:
+            for _ in range(5):
+                for number in range(40):
+                    assert server.ask(f"echo {number}") == f"{number}\n"
+                with contextlib.ExitStack() as stack:
+                    pids = set()
+                    for _ in range(4):  # none of them goes: each needs a worker of its own
+                        client = stack.enter_context(server.connect())
+                        print("pid", file=client)
+                        pids.add(client.readline())
+                    assert len(pids) == 4
+
+    def test_who_sleeps_at_the_door_may_be_killed(self) -> None:
+        """gotcha:SRV4, gotcha:SRV8"""
+        with running(model="prefork", workers=2) as server:
+            for number in range(40):
+                assert server.ask(f"echo {number}") == f"{number}\n"
+            for pid in server.children():
+                os.kill(pid, signal.SIGKILL)
+            for number in range(40):
+                assert server.ask(f"echo {number}") == f"{number}\n"
+
     def test_workers_that_cannot_come_up_are_tried_ever_less_often(self) -> None:
         """gotcha:SRV8"""
         before = "os.register_at_fork(after_in_child=lambda: os._exit(3))"

@@ -28,6 +28,7 @@ cdef extern from "clock.h" nogil:
 cdef extern from *:
     """
     #include <fcntl.h>
+    #include <poll.h>
     #include <signal.h>
     #include <stdio.h>
     #include <stdlib.h>
@@ -41,6 +42,12 @@ cdef extern from *:
     }
     """
     ctypedef int pid_t
+    struct pollfd:
+        int fd
+        short events
+    short POLLIN
+    int poll(pollfd *, unsigned long, int) nogil
+    pid_t getpid() nogil
     void tidy() nogil
     int close(int) nogil
     int dup3(int, int, int) nogil
@@ -79,6 +86,8 @@ cdef enum:
     EVENTS = 32
     DOORS = 64
     IN_A_ROW = 16
+    CLOSELY = 1000000  # nanoseconds
+    AWAY = 4  # milliseconds
 
 LOOK = 40
 """Milliseconds that it waits at most: a signal that comes just before is not seen until then, as in ``wait``."""
@@ -116,6 +125,11 @@ cdef class Brood(Siblings):
     cdef Numbers numbers
     cdef Py_ssize_t begun, ended
     cdef int per_address
+    cdef Numbers shared
+    cdef Py_ssize_t keeper
+    cdef int beside_us
+    cdef int64_t me, last_taken
+    cdef bint brisk
     cdef readonly int taken
     """The client that came in last: our descriptor of it."""
     cdef readonly int listener
@@ -152,6 +166,16 @@ cdef class Brood(Siblings):
     def beside(self, int fd):
         """Return OTHER when this is readable."""
         self.add(fd, 0)
+        self.beside_us = fd
+
+    def share(self, Numbers shared not None, Py_ssize_t keeper):
+        """Other processes wait at the same sockets: ``shared[keeper]`` is the one of them that sleeps there, or 0.
+
+        While clients follow each other closely, who has served one and finds nobody waiting leaves the next ones to that
+        other one for ``AWAY`` ms: each wake-up spared is time for a client. Nothing hangs on the number being right but
+        those milliseconds.
+        """
+        self.shared, self.keeper, self.me = shared, keeper, getpid()
 
     def open(self):
         """Take clients in, as long as there is room."""
@@ -228,6 +252,7 @@ cdef class Brood(Siblings):
         cdef bint other
         if self.lives is not None:
             tidy()
+        self.is_up()
         while True:
             PyErr_CheckSignals()
             # On a busy server somebody is there: asked before it is waited for, but not for ever.
@@ -236,6 +261,8 @@ cdef class Brood(Siblings):
                 told = self.take_in(0)
                 if told >= 0:
                     return told
+            if self.gives_way():
+                continue
             limit = LOOK if not self.blind_count else 10
             if deadline >= 0:
                 limit = <int>max(0, min(limit, (deadline - monotonic_ns() + 999999) // 1000000))
@@ -247,6 +274,8 @@ cdef class Brood(Siblings):
                 if errno != EINTR:
                     PyErr_SetFromErrno(OSError)
                 continue
+            if ready > 0:
+                self.is_up()
             if self.blind_count and self.find_dead():
                 return AN_ENDED
             if self.draining and self.is_open and self.nobody_waits(events, ready):
@@ -268,6 +297,29 @@ cdef class Brood(Siblings):
             if other or (self.draining and not self.told_drained and self.is_drained()):
                 self.told_drained = self.draining and self.is_drained()
                 return AN_OTHER
+
+    cdef int is_up(self) except -1:
+        if self.shared is not None and self.shared.place(self.keeper)[0] == self.me:
+            self.shared.place(self.keeper)[0] = 0
+        return 0
+
+    cdef bint gives_way(self) except -1:
+        """Before we sleep: whether we have been away instead; else we may be the one that sleeps at the door."""
+        cdef int64_t *keeper
+        cdef pollfd beside
+        if self.shared is None:
+            return False
+        keeper = self.shared.place(self.keeper)
+        if keeper[0] == 0:
+            keeper[0] = self.me
+        if keeper[0] == self.me or not self.brisk:
+            return False
+        self.brisk = False
+        beside.fd, beside.events = self.beside_us, POLLIN
+        with nogil:
+            poll(&beside, 1, AWAY)
+        self.in_a_row = self.count_of_doors == 1
+        return True
 
     cdef bint nobody_waits(self, epoll_event *events, int ready) noexcept:
         """Before the end: shut the doors at which nobody is (any more); whether those were the last ones."""
@@ -307,6 +359,7 @@ cdef class Brood(Siblings):
 
     cdef int take_in(self, int which) except -2:
         cdef int fd
+        cdef int64_t now
         if not self.is_open:
             return -1
         fd = client_take_in(self.doors[which].fd, &self.name.name, &self.name.size)
@@ -324,6 +377,9 @@ cdef class Brood(Siblings):
             self.error = errno
             return A_NO_ROOM
         self.taken, self.listener, self.door = fd, self.doors[which].fd, which
+        if self.shared is not None:
+            now = monotonic_ns()
+            self.brisk, self.last_taken = now - self.last_taken < CLOSELY, now
         if self.draining:
             self.doors[which].left -= 1
             if self.doors[which].left == 0:

@@ -35,6 +35,8 @@ _FIELDS = 4
 _SINCE, _KEY, _LEFT, _SERVED = range(_FIELDS)
 """Of each slot: since when it serves a client (0: it does not), whom, how many of the queue it takes in at the end,
 how many it has served."""
+_KEEPER = _SLOTS * _FIELDS
+"""Behind them: which worker sleeps at the door."""
 _LIVED = 0.5
 """Seconds after which a worker that dies has not died of its start."""
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 30.0
@@ -87,7 +89,7 @@ class Preforked(Model):
         self._leave = leave
         self._count = count
         self._max_requests = max_requests
-        self._slots = Numbers(_SLOTS * _FIELDS)
+        self._slots = Numbers(_SLOTS * _FIELDS + 1)
         self._free = list(range(_SLOTS - 1, -1, -1))
         self._workers: dict[int, Worker] = {}
         self._generations: list[Generation] = []
@@ -200,6 +202,7 @@ class Preforked(Model):
         busy = self._slots[worker.slot * _FIELDS + _SINCE]
         self._slots[worker.slot * _FIELDS + _SINCE] = self._slots[worker.slot * _FIELDS + _KEY] = 0
         self._free.append(worker.slot)
+        self._slots[_KEEPER] = 0  # it may have been this one
         if busy:
             self.numbers.add(counts.ENDED, 1)
             self.numbers.add(counts.TIMED_OUT if worker.killed else counts.FAILED, 1)
@@ -300,6 +303,7 @@ class Preforked(Model):
         left = self._max_requests
         door = _brood.Brood(self.listener.descriptors, 1, 0, self.numbers, counts.BEGUN, counts.ENDED, False)
         door.beside(finishing.fileno())
+        door.share(self._slots, _KEEPER)
         door.open()
         pauses = Pauses(self.log)
         while left is None or left > 0:
