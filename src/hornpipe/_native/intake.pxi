@@ -4,7 +4,6 @@ cdef extern from "sought.h":
 
     static int never_blocks(int fd) { return fcntl(fd, F_GETFL) & O_NONBLOCK; }
     """
-    enum: LONGEST_SOUGHT
     struct sought:
         pass
     void seek(sought *, const char *, size_t, int)
