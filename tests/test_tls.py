@@ -168,6 +168,44 @@ class TestListening:
                 connection.shutdown()
                 assert client.read() == "bye"
 
+    def test_half_a_close_leaves_what_has_come_and_was_not_read(self, listener: hp.Listener, dialled: Dial) -> None:
+        """gotcha:SO13: OpenSSL's end of a session reads, and takes what it finds for a breach of the protocol."""
+        with listener.accept(timeout=30) as connection:
+            connection.write("a" + "x" * 50_000)
+            connection.flush()
+            with dialled() as client:
+                assert client.read(1) == "a"
+                client.shutdown()
+                connection.shutdown()
+                assert client.read() == "x" * 50_000
+
+    def test_what_has_come_is_read_at_once_whatever_is_still_to_be_written(
+        self, listener: hp.Listener, dialled: Dial
+    ) -> None:
+        """gotcha:SO13: poll(2) does not see what has been received and not been decrypted."""
+        with listener.accept(timeout=30) as connection:
+            connection.handshake(timeout=30)
+            with dialled() as client:
+                connection.calls.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+                client.calls.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+                with pytest.raises(TimeoutError):
+                    connection.write("x" * 20_000_000, timeout=0.5)
+                client.write("y" * 40_000)
+                client.flush()
+                came = connection.read_some(timeout=30)
+                while len(came) < 40_000:
+                    try:
+                        came += connection.read_some(timeout=0)
+                    except TimeoutError:
+                        assert select.select([connection], [], [], 10)[0], f"{len(came)} characters have come"
+                assert came == "y" * 40_000
+                # And more than fits on the way, of a peer that reads nothing until it is taken (promise 2).
+                thread = threading.Thread(target=client.write, args=("z" * 5_000_000,))
+                thread.start()
+                assert connection.read(5_000_000, timeout=30) == "z" * 5_000_000
+                thread.join()
+            connection.leave()
+
     def test_accepting_waits_for_no_client_s_handshake(self, listener: hp.Listener) -> None:
         """One that says nothing is accepted at once, and costs whoever serves it and nobody else."""
         with (

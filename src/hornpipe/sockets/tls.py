@@ -12,7 +12,7 @@ from hornpipe.sockets.connection import Connection
 from hornpipe.sockets.descriptor import LINGER, NO_WAIT
 
 _PIECE = 16 * 1024
-"""Bytes encrypted at a time: one TLS record."""
+"""Bytes encrypted or decrypted at a time: one TLS record."""
 _LONGEST_HANDSHAKE = 10.0
 """Seconds that a client has for its part of the handshake, whatever else is allowed to take for ever."""
 _LOOK = 0.05
@@ -33,10 +33,12 @@ class TlsConnection(Connection[Str]):
         self._shaken = False
         self._refused = False
         self._cipher = bytearray()
+        self._decrypted = b""
 
     def _begin(self) -> None:
         super()._begin()
         self._cipher = bytearray()
+        self._decrypted = b""
 
     # --- the handshake ---
 
@@ -125,9 +127,9 @@ class TlsConnection(Connection[Str]):
         while data is None:
             try:
                 with self._sending:
-                    data = self.tls.read(self._read_size)
+                    data, self._decrypted = self._decrypted or self.tls.read(self._read_size), b""
             except ssl.SSLWantReadError:
-                self._push_cipher(self._read_by)  # an answer of the protocol's own
+                self._push_cipher_until_readable()  # an answer of the protocol's own, or another thread's words
                 if self._feed(self._read_by) is None and passed(self._read_by):
                     return None
             except ssl.SSLZeroReturnError:
@@ -142,6 +144,16 @@ class TlsConnection(Connection[Str]):
             self._buffer.end_here()
         return len(data)
 
+    def _decrypt_all(self) -> bytes:
+        """What has come and nobody has read; ``_sending`` is held."""
+        pieces = []
+        try:
+            while piece := self.tls.read(_PIECE):
+                pieces.append(piece)
+        except ssl.SSLError:
+            pass  # no more yet, or the end: whoever reads on is told which
+        return b"".join(pieces)
+
     # --- writing ---
 
     def _push(self, deadline: int) -> None:
@@ -150,7 +162,10 @@ class TlsConnection(Connection[Str]):
 
     def _push_until_readable(self) -> None:
         self.shake(self._read_by)
-        super()._push_until_readable()
+        # What poll(2) does not see comes first. Else a read with a timeout of 0 could say that nothing is there while
+        # another thread is writing, and whoever then polls for more would wait for ever.
+        if not (self._decrypted or self._incoming.pending or self.tls.pending()):
+            super()._push_until_readable()
 
     def _send_at_once(self, data: bytes) -> int:
         return 0
@@ -182,6 +197,20 @@ class TlsConnection(Connection[Str]):
             if not wait.on(self._reading_from, wait.WRITE, deadline) or passed(deadline):
                 self._expired("writing to")
 
+    def _push_cipher_until_readable(self) -> None:
+        # Not all of it first, as with _push_until_readable (promise 2).
+        while True:
+            with self._sending:
+                try:
+                    self._send_cipher()
+                except (BrokenPipeError, ConnectionResetError):
+                    self._gone()
+            if not self._cipher:
+                return
+            bits = wait.on(self._reading_from, wait.READ | wait.WRITE, self._read_by)
+            if not bits or wait.readable(bits) or passed(self._read_by):
+                return
+
     # --- the end ---
 
     def _shut(self) -> None:
@@ -191,11 +220,14 @@ class TlsConnection(Connection[Str]):
         if not self._shaken:
             self._socket.finish()
             return
-        try:
-            with self._sending:
+        with self._sending:
+            # SSL_shutdown(3) reads as well. What has come and is not read yet it takes for a breach of the protocol;
+            # afterwards nothing can be read any more (gotcha:SO13).
+            self._decrypted += self._decrypt_all()
+            try:
                 self.tls.unwrap()
-        except ssl.SSLError:
-            pass  # it wants the peer's farewell, which is not waited for
+            except ssl.SSLError:
+                pass  # it wants the peer's farewell, which is not waited for
         self._push_cipher(deadline)
 
     def _hear_out(self) -> None:
