@@ -58,10 +58,10 @@ class Process:
     def __init__(
         self, child: Child, command: object, *, rung: str = "process", containment: Containment | None = None
     ) -> None:
+        self._containment = containment  # before the child: a handler may raise in here, and the finalizer wants both
         self._child = child
         self._command = command
         self._rung = rung
-        self._containment = containment
 
     def limit(self, timeout: float | None, deadline: int, grace: float) -> None:
         """Give it a deadline of its own, which holds at the next call that waits: ``CommandTimeout``.
