@@ -185,28 +185,23 @@ class TlsConnection(Connection[Str]):
         if self._cipher:
             del self._cipher[: self._send_now(self._cipher)]
 
+    def _cipher_is_sent(self) -> bool:
+        """Send what is encrypted, as far as there is room; whether that was all."""
+        with self._sending:
+            try:
+                self._send_cipher()
+            except (BrokenPipeError, ConnectionResetError):
+                self._gone()
+        return not self._cipher
+
     def _push_cipher(self, deadline: int) -> None:
-        while True:
-            with self._sending:
-                try:
-                    self._send_cipher()
-                except (BrokenPipeError, ConnectionResetError):
-                    self._gone()
-            if not self._cipher:
-                return
+        while not self._cipher_is_sent():
             if not wait.on(self._reading_from, wait.WRITE, deadline) or passed(deadline):
                 self._expired("writing to")
 
     def _push_cipher_until_readable(self) -> None:
         # Not all of it first, as with _push_until_readable (promise 2).
-        while True:
-            with self._sending:
-                try:
-                    self._send_cipher()
-                except (BrokenPipeError, ConnectionResetError):
-                    self._gone()
-            if not self._cipher:
-                return
+        while not self._cipher_is_sent():
             bits = wait.on(self._reading_from, wait.READ | wait.WRITE, self._read_by)
             if not bits or wait.readable(bits) or passed(self._read_by):
                 return
