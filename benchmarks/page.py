@@ -11,6 +11,11 @@ from benchmarks.contest import US, Result
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 PLOTS = PAGE.parent / "performance"
+README = PAGE.parent.parent / "README.md"
+_ROW = re.compile(
+    r"^\| \[[\d.]+\]\(docs/performance\.md#(?P<name>[\w-]+)\)(?P<rest> \|.*\| `(?P<peer>[^`]+)` \|)$", re.MULTILINE
+)
+_FOUND = re.compile(r"(?:ahead of|x the speed of) (?P<peer>.+?)(?: \([\d/]+\))?: (?P<times>[\d.]+)")
 OURS, THEIRS, LIMIT = "#0b6e4f", "#8a93a0", "#222222"
 
 
@@ -27,6 +32,18 @@ def update(results: list[Result], machine: str) -> None:
         place = re.compile(rf"<!-- {name} -->\n.*?<!-- end of {name} -->\n", re.DOTALL)
         text = place.sub(lambda _, made=made: made, text) if place.search(text) else f"{text.rstrip()}\n\n{made}"
     PAGE.write_text(text)
+    README.write_text(in_readme(README.read_text(), text))
+
+
+def in_readme(readme: str, page: str) -> str:
+    """The README with the page's figures in its table of speeds: of several on one peer the lowest."""
+
+    def anew(row: re.Match[str]) -> str:
+        section = page.partition(f"<!-- {row['name']} -->")[2].partition(f"<!-- end of {row['name']} -->")[0]
+        times = min(float(found["times"]) for found in _FOUND.finditer(section) if found["peer"] == row["peer"])
+        return f"| [{times:.{0 if times >= 9.95 else 1}f}](docs/performance.md#{row['name']}){row['rest']}"
+
+    return _ROW.sub(anew, readme)
 
 
 def _sentence(title: str) -> str:
@@ -54,7 +71,8 @@ def section(result: Result, machine: str) -> str:
         lines.append(row + (f" {result.grown(who) / (1 << 20):.1f} |" if measurement.memory else ""))
     lines.append("")
     lines += [f"- {report.MARKS[v.reached].strip().lower()}: {v.target}: {v.found}" for v in result.verdicts]
-    lines.append(f"\n*{time.strftime('%Y-%m-%d')}, {len(result.rounds)} rounds; {machine}*\n")
+    rounds = "1 round" if len(result.rounds) == 1 else f"{len(result.rounds)} rounds"
+    lines.append(f"\n*{time.strftime('%Y-%m-%d')}, {rounds}; {machine}*\n")
     return "\n".join(lines)
 
 

@@ -75,7 +75,7 @@ fork = measurement(
     1_000,
     5,
     "socketserver",
-    [at_least(1.4, "socketserver"), at_least(1.0, "perl fork", aim="aim at ")],
+    [at_least(1.4, "socketserver"), at_least(1.0, "perl fork", aim="aim at")],
 )
 enter(
     fork,
@@ -136,7 +136,7 @@ command = measurement(
     1_000,
     3,
     "tcpserver",
-    [at_least(1.0, "perl exec"), at_least(1.0, "socat"), at_least(1.0, "tcpserver", aim="aim at ")],
+    [at_least(1.0, "perl exec"), at_least(1.0, "socat"), at_least(1.0, "tcpserver", aim="aim at")],
 )
 enter(
     command,
@@ -156,7 +156,7 @@ echo = measurement(
     50_000,
     4,
     "asyncio streams",
-    [at_least(1.0, "asyncio streams"), at_least(1.0, "uvloop streams", aim="aim at ")],
+    [at_least(1.0, "asyncio streams"), at_least(1.0, "uvloop streams", aim="aim at")],
 )
 enter(
     echo,

@@ -83,3 +83,13 @@ def test_blocks_of_a_page_share_their_names():
 def test_an_example_that_does_not_work_is_seen(page, error):
     with pytest.raises(error):
         run("page", page)
+
+
+def test_the_readme_has_the_figures_of_the_page_on_performance(monkeypatch):
+    """They are put there with the page, by `make bench ARGS=--page`."""
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks import page
+
+    readme = page.README.read_text()
+    assert len(page._ROW.findall(readme)) > 5
+    assert page.in_readme(readme, page.PAGE.read_text()) == readme
