@@ -9,8 +9,10 @@ ARGS ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# Only errors: what pip installed is of interest to nobody, why it could not is.
-INSTALL := $(PIP) install -qq
+# What is going on is said on stderr: a demo's JSON is none the worse for it. pip's own words matter where it fails.
+say = @echo 'hornpipe: $(1)' >&2
+install = @$(PIP) install -q $(2) >.venv/pip.log 2>&1 </dev/null || { \
+	echo 'hornpipe: cannot install $(1); is there a network? What pip says is in .venv/pip.log' >&2; exit 1; }
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -82,23 +84,26 @@ build/sources: FORCE
 SOURCES := build/sources pyproject.toml setup.py $(wildcard README.md LICENSE docs/hornpipe.1) $(shell $(LIST))
 
 .venv/.made: tools/setup-venv tools/install
+	$(call say,making .venv)
 	@tools/setup-venv '$(PYTHON)' .venv
 	@touch $@
 
 .venv/.needs-%: pyproject.toml tools/requirements.py .venv/.made
+	$(call say,installing what $* needs)
 	@$(BIN)/python tools/requirements.py $* > .venv/needs-$*.txt
-	@$(INSTALL) -r .venv/needs-$*.txt
+	$(call install,what $* needs,-r .venv/needs-$*.txt)
 	@touch $@
 
 # Without isolation pip would fetch the build tools anew for every wheel. The build folder stays,
 # so only what changed is compiled again.
 build/.wheel: $(SOURCES) .venv/.needs-build
+	$(call say,building the wheel)
 	@rm -rf build/wheel
 	@$(PIP) wheel -qq --no-build-isolation --no-deps -w build/wheel .
 	@touch $@
 
 .venv/.hornpipe: build/.wheel
-	@$(INSTALL) --no-deps --force-reinstall build/wheel/*.whl
+	$(call install,the wheel,--no-deps --force-reinstall build/wheel/*.whl)
 	@touch $@
 
 build/.check-native: $(SOURCES) .venv/.needs-build
