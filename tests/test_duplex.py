@@ -163,6 +163,19 @@ def test_an_encoding_with_a_mark_at_the_start_is_refused_for_lines() -> None:
         assert file.readlines() == ["a\n", "\ufeffb\n"]
 
 
+def test_what_a_terminal_would_obey_or_cut_is_refused_and_the_rest_goes_on() -> None:
+    """gotcha:TTY4, gotcha:TTY5: in a conversation as in what is fed."""
+    with hp.cmd("cat", pty=True, timeout=30).duplex() as cat:
+        assert cat.ask("x" * 4095) == "x" * 4095
+        for text, why in (("a\x03b\n", "the byte 0x03 as an order"), ("y" * 4096 + "\n", "4095 at most")):
+            with pytest.raises(ValueError, match=why):
+                cat.send(text)
+        assert cat.ask("z") == "z"
+    for text, why in (("a\x04b\n", "the byte 0x04 as an order"), ("y" * 4096 + "\n", "4095 at most")):
+        with pytest.raises(ValueError, match=why):
+            hp.cmd("cat", pty=True, input=text, timeout=30).read()
+
+
 def test_what_was_read_ahead_is_not_lost_to_ask() -> None:
     """gotcha:P4"""
     with hp.sh("printf 'ab\\n'; read x; echo later", timeout=30).duplex() as talk:

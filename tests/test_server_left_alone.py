@@ -190,20 +190,20 @@ class TestEnding:
             assert server.says() == {"interrupted": True}
             assert server.end()[0] == 0
 
-    def test_a_second_term_hurries(self, model: str) -> None:
-        """gotcha:SRV6"""
-        if model == "inline":
-            pytest.skip("its thread is the handler's: a bound is all there is")
-        with running(model=model, stop_grace=60) as server, server.connect() as client:
-            print("spin", file=client)
-            client.flush()
-            wait_until(lambda: busy(server, model), PATIENCE)
-            server.signal("TERM")
-            wait_until(lambda: refused(server.address), PATIENCE)
-            server.signal("TERM")
-            with contextlib.suppress(ConnectionResetError):
-                assert client.read() == ""
-            assert server.end()[0] == 0
+
+@pytest.mark.parametrize("model", ["fork", "prefork", "thread"])
+def test_a_second_term_hurries(model: str) -> None:
+    """gotcha:SRV6: an inline server's thread is its handler's, so that it has its bound alone."""
+    with running(model=model, stop_grace=60) as server, server.connect() as client:
+        print("spin", file=client)
+        client.flush()
+        wait_until(lambda: busy(server, model), PATIENCE)
+        server.signal("TERM")
+        wait_until(lambda: refused(server.address), PATIENCE)
+        server.signal("TERM")
+        with contextlib.suppress(ConnectionResetError):
+            assert client.read() == ""
+        assert server.end()[0] == 0
 
 
 @pytest.mark.parametrize(("model", "name"), [("fork", "TERM"), ("inline", "HUP")])
@@ -430,7 +430,7 @@ class TestDeaths:
                 assert line, "it gave up"
                 if "do not come up" in line:
                     seen.append(line)
-            assert "exited with code 3" in seen[0] or "3" in seen[0]
+            assert "exited with code 3" in seen[0]
             assert [line.split("in ")[-1].strip() for line in seen] == ["0.1 s", "0.2 s", "0.4 s"]
         finally:
             program.send_signal(signal.SIGTERM)
