@@ -6,6 +6,7 @@ import contextlib
 import faulthandler
 import gc
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -65,6 +66,15 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def _nothing_is_left(no_leaks: None) -> None:
     """The public fixture is opt-in; in this suite everyone has opted in."""
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """As many as the system allows us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture(scope="session")

@@ -273,7 +273,8 @@ class TestConversations:
         assert (blank, end) == ("", "")
         assert who == subprocess.run(["who"], capture_output=True, text=True).stdout
         assert cookie.strip()
-        assert motd.strip() or Path("/etc/motd").exists()
+        cat = subprocess.run(["cat", "/etc/motd"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert motd == cat.stdout
         assert help_ == "Commands: quit date who cookie motd\n"
 
     def test_one_client_at_a_time_each_at_a_terminal(self):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 
 import hornpipe.expect as pexpect
 from hornpipe.testing.patience import wait_until
+from hornpipe.testing.processes import look_at
 
 PRELUDE = """
 import os, signal, sys, termios
@@ -122,18 +122,13 @@ child.close()
         inner = os.tcgetpgrp(person.child_fd)
         os.kill(inner, signal.SIGTSTP)
         person.expect_exact("stopped")
-        assert (person.getecho(), state_of(inner)) == (True, "T")
+        assert (person.getecho(), look_at(inner).state) == (True, "T")
         person.sendline()
         assert person.waitnoecho(20)
         person.sendline("hello")
         person.expect_exact("hello\r\n")
         person.send("\x1d")
         person.expect_exact("over")
-
-
-def state_of(pid: int) -> str:
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[0]
 
 
 # --- tmux ---
@@ -160,8 +155,6 @@ class Tmux:
 
 @pytest.fixture
 def tmux(tmp_path: Path) -> Iterator[Tmux]:
-    if shutil.which("tmux") is None:
-        pytest.skip("there is no tmux")
     server = Tmux(tmp_path)
     yield server
     subprocess.run(["tmux", "-S", str(server.socket), "kill-server"], capture_output=True, timeout=20)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -204,7 +203,6 @@ def test_a_descriptor_that_only_garbage_holds_is_no_leak() -> None:
 # System V objects
 
 
-@pytest.mark.skipif(shutil.which("ipcmk") is None, reason="needs ipcmk from util-linux")
 @pytest.mark.parametrize(
     ("argument", "kind", "words"),
     [

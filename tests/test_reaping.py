@@ -90,14 +90,6 @@ def start_and_drop(reader: Descriptor) -> int:
     return process.pid
 
 
-@pytest.fixture
-def many_descriptors() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 def run_script(
     text: str, tmp_path: Path, *options: str, arguments: tuple[str, ...] = (), ignore_chld: bool = False
 ) -> str:

@@ -48,7 +48,8 @@ class TestEveryModel:
         finally:
             del os.environ["PERL5OPT"]
         assert "PERL5OPT" not in found
-        assert found["PATH"].endswith("/usr/bin:/sbin:/bin") or found["PATH"] == "/usr/local/bin:/usr/bin:/bin"
+        system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        assert found["PATH"] == (system if os.geteuid() == 0 else "/usr/local/bin:/usr/bin:/bin")
         assert (found["PROTO"], found["TCPREMOTEIP"], found["TCPREMOTEPORT"]) == ("TCP", "127.0.0.1", port)
         assert (found["REMOTE_ADDR"], found["REMOTE_PORT"]) == ("127.0.0.1", port)
         assert found["TCPLOCALPORT"] == found["SERVER_PORT"] == server.address.service

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import signal
 import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -26,14 +24,6 @@ from hornpipe.testing.processes import children, look_at
 # From 6.15 on, a pidfd keeps the status of a process that somebody else has reaped.
 KERNEL_KEEPS_STATUSES = tuple(int(part) for part in platform.release().split(".")[:2]) >= (6, 15)
 CROWD = 1000
-
-
-@pytest.fixture
-def many_descriptors() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def crowd(size: int, watched: list[hp.Process] | None = None) -> list[hp.Process]:

@@ -34,6 +34,7 @@ from hornpipe.handle import Handle
 from hornpipe.lines import BYTES
 from hornpipe.testing.mechanisms import without_pidfd
 from hornpipe.testing.patience import wait_until
+from hornpipe.testing.processes import look_at
 
 FULL = os.environ.get("HORNPIPE_SOAK") == "1"
 IN_ALL = 100_000 if FULL else 2_500
@@ -299,7 +300,7 @@ def a_stopped_reader(call: Callable[[Any], object], full: bool = False) -> Itera
     def arm() -> Shot:
         child = a_child("sh", "-c", "echo ready; exec cat", wait_for="ready\r\n")
         child.kill(signal.SIGSTOP)
-        wait_until(lambda: "T" in state(child.pid or 0))
+        wait_until(lambda: look_at(child.pid).state == "T")
         if full:
             fill(child.child_fd)
 
@@ -311,11 +312,6 @@ def a_stopped_reader(call: Callable[[Any], object], full: bool = False) -> Itera
         return shot, lambda: child.kill(signal.SIGCONT), 0.0004
 
     yield arm
-
-
-def state(pid: int) -> str:
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[0]
 
 
 @contextmanager

@@ -290,11 +290,18 @@ def test_an_option_that_does_not_exist_is_one_line_and_2():
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["tour", "--help"], ["run", "--help"]])
-def test_help_has_an_example(arguments):
-    done = hornpipe(*arguments)
+@pytest.mark.parametrize(
+    ("arguments", "example"),
+    [
+        ([], "Try it: hornpipe tour"),
+        (["tour"], "Examples: hornpipe tour"),
+        (["run"], "Example: a backup that may take an hour, and leaves nothing running: hornpipe run --timeout 3600"),
+    ],
+)
+def test_help_has_an_example(arguments, example):
+    done = hornpipe(*arguments, "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "hornpipe tour" in done.stdout or "Example" in done.stdout
+    assert example in " ".join(done.stdout.split())
 
 
 def test_a_reader_that_leaves_early_is_answered_with_silence():
