@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -14,6 +15,7 @@ import pytest
 
 import hornpipe as hp
 from hornpipe.testing import hostile
+from hornpipe.testing.between_lines import before_each_line
 
 InANetwork = Callable[..., str]
 
@@ -192,6 +194,17 @@ class TestErrors:
             listener.accept()[0].close()
             thread.join()
             made[0].close()
+
+    def test_a_listener_that_goes_at_any_moment_refuses_or_resets(self) -> None:
+        """gotcha:SO4: who was connected and is reset before he looks is told when he reads."""
+        lines_seen = 0
+        for line in before_each_line(lambda: listener.close()):
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+                with contextlib.suppress(ConnectionError), line:
+                    hp.connect(address, timeout=5).leave()
+                lines_seen += line.has_run
+        assert lines_seen > 30
 
     def test_nobody_connects_to_himself(self) -> None:
         """gotcha:SO11"""

@@ -70,8 +70,13 @@ def connect(
     if origin is not None and origin.scheme != where.scheme:
         raise ValueError(f"local={str(origin)!r} cannot connect to {str(where)!r}")
     deadline = after(timeout)
-    socket = _Race(where, origin, deadline, timeout).run()
-    peer = Address.of(where.scheme, socket.calls.getpeername())
+    won = _Race(where, origin, deadline, timeout).run()
+    socket = won.socket
+    try:
+        peer = Address.of(where.scheme, socket.calls.getpeername())
+    except OSError:
+        # Connected, and reset already: whoever reads or writes hears of it.
+        peer = Address.of(where.scheme, won.place.name)
     kind, extra = _kind(tls, server_name or where.host)
     connection = kind(
         socket,
@@ -130,8 +135,8 @@ class _Race:
         self._running: dict[int, _Attempt] = {}
         self._failed: list[tuple[Place, OSError]] = []
 
-    def run(self) -> Socket:
-        """The socket that was connected first; ``OSError`` when none was."""
+    def run(self) -> _Attempt:
+        """The one that was connected first; ``OSError`` when none was."""
         waiting = _in_turn(places(self._address, self._deadline))
         try:
             while waiting or self._running:
@@ -152,7 +157,7 @@ class _Race:
             for attempt in self._running.values():
                 attempt.socket.close()
 
-    def _start(self, place: Place) -> Socket | None:
+    def _start(self, place: Place) -> _Attempt | None:
         try:
             socket = Socket(Calls(place.family, self._address.socket_type, 0))
         except OSError as error:
@@ -193,13 +198,13 @@ class _Race:
                 return
         raise OSError(errno.EADDRNOTAVAIL, f"local={str(self._local)!r} is of another family")
 
-    def _settle(self, attempt: _Attempt, result: int) -> Socket | None:
+    def _settle(self, attempt: _Attempt, result: int) -> _Attempt | None:
         socket = attempt.socket
         if not result and self._is_itself(socket):
             result = errno.ECONNREFUSED
         if not result:
             socket.calls.setblocking(True)
-            return socket
+            return attempt
         self._failed.append((attempt.place, OSError(result, os.strerror(result))))
         socket.close()
         return None
@@ -211,7 +216,7 @@ class _Race:
         except OSError:
             return False  # connected, and reset already: whoever reads or writes hears of it
 
-    def _await_one(self, limit: int) -> Socket | None:
+    def _await_one(self, limit: int) -> _Attempt | None:
         for fd, _ in wait.until([(fd, wait.WRITE) for fd in self._running], limit):
             attempt = self._running.pop(fd)
             # Read once: reading it clears it (gotcha:SO4).
