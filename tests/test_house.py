@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -763,6 +764,17 @@ def test_the_wheel_has_no_sources_of_the_native_room():
 
 def test_the_supervisor_in_the_wheel_can_be_executed():
     assert os.access(PACKAGE / "_native" / "supervisor", os.X_OK)
+
+
+@pytest.mark.parametrize(("tool", "words"), [("setup-venv", ["no-such-python"]), ("install", ["no-such-package"])])
+def test_what_it_takes_to_build_it_and_is_not_there_is_said_in_one_line(tool, words, tmp_path):
+    """As for a newcomer: without the system's programs but the shell, make and what they call."""
+    for name in ("sh", "dirname", "id"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    command = [Path(__file__).parent.parent / "tools" / tool, *words, tmp_path / "venv"]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": str(tmp_path)}, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert words[0] in done.stderr
 
 
 # --- the face ---

@@ -85,9 +85,15 @@ def test_no_verb_starts_a_thread(tmp_path: Path) -> None:
 
 def test_importing_it_starts_no_thread_and_opens_nothing_but_a_pipe() -> None:
     """Promise 11, and 1: the pipe ends waits, and is close-on-exec."""
-    source = "import hornpipe as hp, os, threading; hp.cmd, hp.SIG, hp.connect; print(threading.active_count())"
+    source = """if True:
+        import hornpipe as hp, os, threading
+        hp.cmd, hp.SIG, hp.connect
+        print(threading.active_count())
+        for fd in sorted(os.listdir("/proc/self/fd"), key=int)[3:-1]:  # the last is that of the listing
+            print(os.readlink(f"/proc/self/fd/{fd}").partition(":")[0], os.get_inheritable(int(fd)))
+    """
     ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
-    assert ran.stdout == "1\n"
+    assert ran.stdout.splitlines() == ["1", "pipe False", "pipe False"]
 
 
 GOTCHAS = {

@@ -80,7 +80,9 @@ def mutated(proof: Proof, folder: Path) -> Path:
         copy(ROOT / name, folder / name)
     change(folder / "src/hornpipe" / proof.file, proof)
     build = [sys.executable, "setup.py", "-q", "build", "--build-lib", "built"]
-    subprocess.run(build, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    # Where no bytecode is to be written, setuptools complains of that.
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    subprocess.run(build, cwd=folder, check=True, stdout=subprocess.DEVNULL, env=environment)
     return folder / "built"
 
 
