@@ -19,6 +19,7 @@ import pytest
 import hornpipe as hp
 from hornpipe.fd import pipe
 from hornpipe.testing import hostile
+from hornpipe.testing.between_lines import before_each_line
 from hornpipe.testing.patience import wait_until
 
 MIB = 1 << 20
@@ -36,6 +37,60 @@ def saying(data: bytes, **options: object) -> Iterator[hp.Connection[str]]:
     """A connection to somebody who sends *data* and then finishes."""
     with hostile.half_closing_server(data) as peer, hp.connect(peer.url, timeout=30, **options) as connection:
         yield connection
+
+
+@pytest.mark.parametrize("size", [5, 200_000])
+def test_a_handler_may_write_between_any_two_lines_of_a_write(size: int) -> None:
+    """gotcha:SIG15: it does not wait for itself, and each has its line whole and once."""
+
+    def interrupted() -> None:
+        client.write("handler\n")  # print() makes two writes of it
+
+    heard = []
+    with hp.listen("tcp://127.0.0.1:0", timeout=10) as listener:
+        for line in before_each_line(interrupted):
+            # Lines that are translated are not sent by the native room in one step.
+            with hp.connect(listener.address, newline="crlf", timeout=10) as client, listener.accept() as server:
+                with hp.alarm(10), line:
+                    client.write("x" * size + "\n")
+                client.shutdown()
+                heard.append(sorted(server.readlines()))
+    *all_but_the_last, last = heard
+    assert all(each == ["handler\n", "x" * size + "\n"] for each in all_but_the_last)
+    assert last == ["x" * size + "\n"]
+    assert len(heard) > 20
+
+
+def test_a_handler_may_ask_for_the_calls_of_what_has_just_been_accepted() -> None:
+    """gotcha:SIG15: while they are being made, between any two lines; and no descriptor is closed twice."""
+
+    def interrupted() -> None:
+        server.cut()
+
+    with hp.listen("tcp://127.0.0.1:0", timeout=10) as listener:
+        for line in before_each_line(interrupted):
+            with hp.connect(listener.address) as client, listener.accept() as server:
+                with hp.alarm(10), line:
+                    assert server.local == listener.address
+                if line.has_run:
+                    assert client.read(timeout=10) == ""
+                os.fstat(server.fileno())
+
+
+def test_what_a_handler_raises_while_a_socket_is_closed_leaves_nothing_open() -> None:
+    """gotcha:R8: the interpreter calls handlers when a native call has returned, as that of detach()."""
+
+    class Interrupted:
+        def detach(self) -> int:
+            calls.detach()
+            raise InterruptedError
+
+    one, other = hp.socket_pair()
+    calls, one._socket._calls = one.calls, Interrupted()
+    before = sorted(os.listdir("/proc/self/fd"))
+    with other, pytest.raises(InterruptedError):
+        one.close()
+    assert len(os.listdir("/proc/self/fd")) == len(before) - 2
 
 
 class TestLines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -16,6 +17,7 @@ import pytest
 import hornpipe as hp
 from hornpipe.sockets.tls import TlsConnection
 from hornpipe.testing import hostile
+from hornpipe.testing.between_lines import before_each_line
 from hornpipe.testing.patience import wait_until
 
 
@@ -46,6 +48,21 @@ def tls_server(certificate: Path) -> Iterator[int]:
         wait_until(lambda: reachable(port), timeout=30)
         yield port
         server.terminate(5)
+
+
+def fill(connection: hp.Connection[str]) -> None:
+    """Leave no room for anything."""
+    connection.calls.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    for size in (65536, 1):
+        with contextlib.suppress(BlockingIOError):
+            while connection.calls.send(bytes(size), socket.MSG_DONTWAIT):
+                pass
+
+
+def drain(connection: hp.Connection[str]) -> None:
+    """Take in what fills the other side, which TLS could make nothing of."""
+    while select.select([connection], [], [], 0.05)[0]:
+        connection.calls.recv(1 << 20, socket.MSG_DONTWAIT)
 
 
 def reachable(port: int) -> bool:
@@ -153,6 +170,15 @@ def dialled(listener: hp.Listener, trusting: ssl.SSLContext) -> Iterator[Dial]:
     client().leave()
 
 
+@contextlib.contextmanager
+def talking(listener: hp.Listener, dialled: Dial) -> Iterator[tuple[hp.Connection[str], hp.Connection[str]]]:
+    with listener.accept(timeout=30) as connection:
+        print("welcome", file=connection)
+        with dialled() as client:
+            assert client.readline() == "welcome\n"
+            yield client, connection
+
+
 class TestListening:
     def test_both_sides_talk(self, listener: hp.Listener, dialled: Dial) -> None:
         """perlipc:N9: one set of words, encrypted or not."""
@@ -178,6 +204,56 @@ class TestListening:
                 client.shutdown()
                 connection.shutdown()
                 assert client.read() == "x" * 50_000
+
+    def test_half_a_close_has_a_limit_and_goes_on_afterwards(self, listener: hp.Listener, dialled: Dial) -> None:
+        """gotcha:SO13: also where there is no room for the farewell alone."""
+        with talking(listener, dialled) as (client, connection):
+            connection.timeout = None
+            with hp.alarm(20):
+                fill(connection)
+                with pytest.raises(TimeoutError, match="writing to"):
+                    connection.shutdown(timeout=0.01)
+                drain(client)
+                connection.shutdown(timeout=20)
+            assert not connection._cipher
+            client.leave()
+
+    def test_what_is_encrypted_and_was_not_taken_in_time_goes_with_the_next_flush(
+        self, listener: hp.Listener, dialled: Dial
+    ) -> None:
+        """gotcha:SO2"""
+        with talking(listener, dialled) as (client, connection):
+            fill(connection)
+            with pytest.raises(TimeoutError, match="writing to"):
+                connection.write("x" * 100 + "\n", timeout=0.01)
+            drain(client)
+            connection.flush(timeout=20)
+            assert not connection._cipher
+            client.leave()
+
+    def test_a_handler_may_write_between_any_two_lines(self, listener: hp.Listener, dialled: Dial) -> None:
+        """gotcha:SIG15: of a write and of a read; it does not wait for itself, and each line comes whole and once."""
+        with talking(listener, dialled) as (client, connection):
+            for call in (lambda: client.write("main\n"), lambda: client.readline()):
+                for line in before_each_line(lambda: client.write("handler\n")):
+                    print("answer", file=connection)
+                    with hp.alarm(20), line:
+                        call()
+                    print("over", file=client)
+                    heard = [connection.readline()]
+                    while heard[-1] != "over\n":
+                        heard.append(connection.readline())
+                    assert set(heard) <= {"handler\n", "main\n", "over\n"}
+                    assert heard.count("handler\n") == line.has_run
+
+    def test_descriptors_do_not_go_with_what_is_encrypted(
+        self, tmp_path: Path, serving: ssl.SSLContext, trusting: ssl.SSLContext
+    ) -> None:
+        path = f"unix://{tmp_path}/name"
+        with hp.listen(path, tls=serving) as listener, socket.socket(socket.AF_UNIX) as client:
+            client.connect(f"{tmp_path}/name")
+            with listener.accept(timeout=30) as connection, pytest.raises(ValueError, match="is encrypted"):
+                connection.send_fds([0])
 
     def test_what_has_come_is_read_at_once_whatever_is_still_to_be_written(
         self, listener: hp.Listener, dialled: Dial

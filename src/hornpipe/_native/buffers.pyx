@@ -10,7 +10,7 @@ from libc.errno cimport EAGAIN, ECONNRESET, EINTR, EIO, errno
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcpy, memmove
-from _thread import allocate_lock
+from _thread import RLock
 
 from hornpipe._native.wait cimport closings_now, deadline_after, over, read_at_first_look, read_now, wait_fd
 

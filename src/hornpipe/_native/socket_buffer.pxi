@@ -46,12 +46,23 @@ cdef class SocketBuffer(ReadBuffer):
 
     @property
     def sending(self):
-        """The lock that is held while something is sent in several steps; made when it is first asked for."""
+        """The lock that is held while something is sent in several steps; made when it is first asked for.
+
+        Anew in the same thread: a signal's handler may write in the middle of it, and must not wait for itself."""
         if self.lock is None:
-            made = allocate_lock()
+            made = RLock()
             if self.lock is None:
                 self.lock = made
         return self.lock
+
+    cdef bint is_being_sent(self) except -1:
+        """Whether somebody sends just now, be it whom our handler of a signal has interrupted."""
+        if self.lock is None:
+            return False
+        if self.lock._is_owned() or not self.lock.acquire(False):
+            return True
+        self.lock.release()
+        return False
 
     cdef long long deadline(self):
         cdef long long by = deadline_after(self.timeout)
@@ -102,7 +113,7 @@ cdef class SocketBuffer(ReadBuffer):
         cdef const char *start
         cdef Py_ssize_t length, held = PyByteArray_GET_SIZE(self.pending)
         # Without a lock: no other thread runs Python from here to the end.
-        if not ONE_AT_A_TIME or self.sink < 0 or (self.lock is not None and self.lock.locked()):
+        if not ONE_AT_A_TIME or self.sink < 0 or self.is_being_sent():
             return 0
         if self.form == AS_TEXT and not self.crlf and isinstance(data, str) and PyUnicode_GET_LENGTH(data) <= SHORT:
             try:

@@ -1,7 +1,7 @@
 """Streams and datagrams: one set of words for TCP, TLS, Unix names and UDP (perlipc:N4, N9).
 
 - ``descriptor``: a socket that is owned
-- ``socket_handle``: bytes in and out of one under deadlines
+- ``socket_handle``: bytes in and out of one under deadlines; ``stream_sender``: how they go out
 - ``connection``: a file object with a peer; ``tls``: the same, encrypted
 - ``rights``: descriptors that travel; ``pairs``: both ends at once
 - ``connecting``: the first of a host's addresses that answers

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from hornpipe import wait
 from hornpipe.address import Address
+from hornpipe.deadline import passed
 from hornpipe.errors import LimitExceeded, NoAnswer
 from hornpipe.fd import Descriptor
 from hornpipe.lines import BYTES, Codec, Str, text_codec
@@ -202,7 +203,7 @@ class Connection(SocketHandle[Str]):
                 return cast(Str, line)
             self._explain()
         self._begin_to_read(timeout)
-        if not len(buffer) and not buffer.ended and self._buffer.form >= 0 and (size is None or size < 0):
+        if not len(buffer) and not buffer.ended and buffer.form >= 0 and (size is None or size < 0):
             # Where somebody is talked with, the whole line comes at once.
             self._fill()
             line = buffer.next_line()
@@ -221,6 +222,8 @@ class Connection(SocketHandle[Str]):
 
         ``TimeoutError`` after ``timeout`` seconds; what has come by then is still there to be read.
         """
+        if size < 0:
+            raise ValueError(f"read_exactly() takes 0 or more characters (bytes), not {size!r}")
         data = self.read(size, timeout=timeout)
         if len(data) < size:
             raise NoAnswer(f"{self._name} ended after {len(data)} of {size}", read=data, status=None)
@@ -327,8 +330,8 @@ class Connection(SocketHandle[Str]):
         numbers = rights.numbers_of(files)
         if not data:
             raise ValueError("descriptors travel with at least one byte of data")
-        if not 0 < len(numbers) <= rights.MOST:
-            raise ValueError(f"between 1 and {rights.MOST} descriptors go in one message, not {len(numbers)}")
+        if not numbers:
+            raise ValueError("send_fds() sends descriptors, and was given none")
         deadline = self._by(timeout)
         self._push(deadline)
         count = 0
@@ -336,7 +339,7 @@ class Connection(SocketHandle[Str]):
             try:
                 count = self._socket.calls.sendmsg([data], rights.message(numbers), NO_WAIT)
             except BlockingIOError:
-                if not wait.on(self._writing_to, wait.WRITE, deadline):
+                if not wait.on(self._writing_to, wait.WRITE, deadline) or passed(deadline):
                     self._expired("writing to")
             except (BrokenPipeError, ConnectionResetError):
                 self._gone()

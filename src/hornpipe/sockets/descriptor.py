@@ -6,7 +6,7 @@ import errno
 import sys
 from _socket import AF_UNIX, MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR, SOCK_STREAM, getdefaulttimeout
 from _socket import socket as Calls
-from _thread import allocate_lock
+from _thread import RLock
 
 from hornpipe import wait
 from hornpipe.deadline import after, passed, sooner
@@ -21,13 +21,13 @@ LINGER = 2.0
 _QUIET = 0.05
 """Seconds without input after which such a peer is taken to have finished."""
 _MOST_DROPPED = 256 * 1024
-"""Bytes at a time."""
+"""Bytes that are dropped at a time."""
 
 _COLLECTED = bool(Calls.__flags__ & 1 << 14)  # Py_TPFLAGS_HAVE_GC, since Python 3.12
 """Whether a cycle that holds a socket can be the end of its calls before ours, with a ``ResourceWarning``: what was
 made later is finalized later."""
 
-_making = allocate_lock()
+_making = RLock()  # a signal's handler may ask for the calls of a socket while those of one are being made
 
 
 class Socket(Descriptor):
@@ -61,27 +61,31 @@ class Socket(Descriptor):
         """The system calls on it, as the socket module has them; of an accepted one, made when they are asked for."""
         if self._calls is None:
             with _making:
-                if self._calls is None:
-                    self._calls = self._made_calls()
+                made = Calls.__new__(Calls)
+                try:
+                    if self._fd >= 0:  # else it is closed, and each call says EBADF
+                        made.__init__(self._family, SOCK_STREAM, 0, self._fd)  # type: ignore[misc]
+                        if getdefaulttimeout() is not None:
+                            made.setblocking(True)
+                    self._calls = self._calls or made  # type: ignore[redundant-expr]  # a handler's, by now
+                finally:
+                    # What a handler of a signal has made in between, or has raised: dropped as it is, ours would close
+                    # a descriptor that is not its own.
+                    if self._calls is not made:
+                        made.detach()
         return self._calls
-
-    def _made_calls(self) -> Calls:
-        if self._fd < 0:
-            return Calls.__new__(Calls)  # closed: each call says EBADF
-        made = Calls(self._family, SOCK_STREAM, 0, self._fd)
-        if getdefaulttimeout() is not None:
-            made.setblocking(True)
-        return made
 
     def close(self) -> None:
         """Close it; closing twice does nothing."""
         fd, self._fd = self._fd, -1
-        # Two owners would close it twice, and the second time somebody else's. Where both are collected in a cycle,
-        # the other one's finalizer may have been the first.
-        if self._calls is not None and self._calls.detach() < 0:
-            return
-        if fd >= 0:
-            wait.close(fd)
+        try:
+            # Two owners would close it twice, and the second time somebody else's. Where both are collected in a cycle,
+            # the other one's finalizer may have been the first.
+            if self._calls is not None:
+                fd = self._calls.detach()
+        finally:  # also when a signal's handler raises: nobody else knows of it any more
+            if fd >= 0:
+                wait.close(fd)
 
     def finish(self) -> None:
         """Tell the peer that nothing more comes (shutdown(2))."""

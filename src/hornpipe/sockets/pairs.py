@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from _socket import AF_UNIX, SOCK_DGRAM, SOCK_STREAM, socketpair
-from _socket import socket as Calls
 
 from hornpipe.address import Address
 from hornpipe.lines import TEXT
@@ -13,7 +12,7 @@ from hornpipe.sockets.descriptor import Socket
 
 
 def _ends(kind: int) -> list[Socket]:
-    return [Socket(Calls(end.family, end.type, end.proto, fileno=end.detach())) for end in socketpair(AF_UNIX, kind)]
+    return [Socket(end) for end in socketpair(AF_UNIX, kind)]
 
 
 def socket_pair(*, timeout: float | None = None, receives_fds: bool = False) -> tuple[Connection[str], Connection[str]]:

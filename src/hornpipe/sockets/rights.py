@@ -22,10 +22,13 @@ Message = tuple[int, int, bytes]
 
 
 def numbers_of(files: Iterable[int | HasFileno]) -> array.array[int]:
-    """The numbers to be sent."""
+    """The numbers to be sent; ``ValueError`` when they are too many for one message."""
     import array  # rare, and a server that forks does better without each module that it does not need
 
-    return array.array("i", [each if isinstance(each, int) else each.fileno() for each in files])
+    numbers = array.array("i", [each if isinstance(each, int) else each.fileno() for each in files])
+    if len(numbers) > MOST:
+        raise ValueError(f"{MOST} descriptors go in one message at most, not {len(numbers)}")
+    return numbers
 
 
 def message(numbers: array.array[int]) -> list[tuple[int, int, array.array[int]]]:

@@ -9,24 +9,21 @@ import errno
 from _socket import SHUT_RDWR
 from _socket import socket as Calls
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 from hornpipe import wait
 from hornpipe._native.buffers import RESET, HandleLines, SocketBuffer
 from hornpipe.address import Address
 from hornpipe.deadline import NEVER, after, check_timeout, passed, sooner
-from hornpipe.errors import ReaderGone
-from hornpipe.handle import Handle
 from hornpipe.lines import Codec, Str, check_newline
-from hornpipe.sockets.descriptor import NO_WAIT, Socket
+from hornpipe.sockets.descriptor import Socket
+from hornpipe.sockets.stream_sender import StreamSender
 
 LINE_LIMIT = 1 << 20
-"""Characters of a line unless told otherwise: nobody sends longer ones in good faith."""
+"""Bytes of a line unless told otherwise: nobody sends longer ones in good faith."""
 
-_BLOCK = 64 * 1024
 _LONGEST_READ = 256 * 1024
-_MOST_SENT = 1 << 20
-"""Bytes given to one send(2): the lock is not held for longer than that takes."""
 
 
 class _Late:
@@ -43,18 +40,12 @@ class _Late:
         return value
 
 
-class SocketHandle(Handle[Str]):
+class SocketHandle(StreamSender[Str]):
     """What reads, writes and closes; ``Connection`` has the words for its user."""
-
-    _buffer: SocketBuffer
 
     if not TYPE_CHECKING:
         _peer = _Late(lambda stream: Address.of(stream._scheme, _known(stream._peer_name)))
         _name = _Late(lambda stream: stream._nobody if stream._peer is None else str(stream._peer))
-        # What is written, too, is the native buffer's affair.
-        _pending = property(lambda stream: stream._buffer.pending)
-        _sending = property(lambda stream: stream._buffer.sending)
-        _taken = property(lambda stream: stream._buffer.taken)
 
     def __init__(
         self,
@@ -115,9 +106,6 @@ class SocketHandle(Handle[Str]):
     def _begin(self) -> None:
         """What each has of its own when it is not plain."""
 
-    def _begin_to_write(self) -> None:
-        pass  # see _new_buffer
-
     def _new_buffer(self) -> SocketBuffer:
         limit = -1 if self._line_limit is None else self._line_limit
         return SocketBuffer(self._codec.line_form, limit, crlf=self._newline != "\n")
@@ -170,6 +158,15 @@ class SocketHandle(Handle[Str]):
         self._read_by = self._by(timeout)
         self._tried = False
 
+    @contextmanager
+    def _until(self, deadline: int) -> Iterator[None]:
+        before = self._buffer.life
+        self._buffer.life = sooner(before, deadline)
+        try:
+            yield
+        finally:
+            self._buffer.life = before
+
     def _by(self, timeout: float | None) -> int:
         life = self._buffer.life
         if timeout is None:
@@ -184,13 +181,6 @@ class SocketHandle(Handle[Str]):
     def _reading_from(self) -> int:
         if self._source is None or self._socket.closed:
             raise ValueError(f"{self._described()} is closed")
-        return self._socket.fileno()
-
-    def _writing_to(self) -> int:
-        if self._sink is None or self._socket.closed:
-            raise ValueError(f"{self._described()} is closed")
-        if self._finished:
-            raise ValueError(f"{self._described()} was shut down for writing")
         return self._socket.fileno()
 
     _reads_itself = False
@@ -261,101 +251,6 @@ class SocketHandle(Handle[Str]):
         self._begin_to_read(timeout)
         return super().read_some()
 
-    # --- writing ---
-
-    def write(self, data: Str, *, timeout: float | None = None) -> int:
-        r"""Write all of ``data``; its length. Text has each ``\n`` sent as the connection's ``newline``.
-
-        Sent when a line is whole, at ``flush``, and before a read waits. ``BrokenPipeError`` with
-        ``.taken`` when nobody reads any more; ``TimeoutError`` after ``timeout`` seconds, and the rest
-        goes with the next flush.
-        """
-        done = self._buffer.write(data)
-        if done > 0:
-            return len(data)
-        if done < 0:
-            self._push(self._by(timeout))
-            return len(data)
-        self._writing_to()
-        encoded = self._codec.encode(data if self._newline == "\n" else self._with_newlines(data))
-        ends = b"\n" in encoded
-        with self._sending:
-            sent = self._send_at_once(encoded) if ends and not self._pending and len(encoded) < _BLOCK else 0
-            if sent == len(encoded):
-                return len(data)
-            self._pending.extend(encoded[sent:])
-        if ends or len(self._pending) >= _BLOCK:
-            self._push(self._by(timeout))
-        return len(data)
-
-    def _with_newlines(self, data: Any) -> Any:
-        if self._newline == "\n" or not isinstance(data, str) or not data:
-            return data
-        # CR LF that is there already stays one, also when it comes in two pieces.
-        start = "\n" if self._after_cr and data[0] == "\n" else ""
-        self._after_cr = data[-1] == "\r"
-        return start + data[len(start) :].replace("\r\n", "\n").replace("\n", "\r\n")
-
-    def flush(self, *, timeout: float | None = None) -> None:
-        """Send what was gathered; returns when the kernel has taken all of it.
-
-        ``TimeoutError`` after ``timeout`` seconds; the rest goes with the next flush.
-        """
-        if self._pending:
-            self._writing_to()
-            self._push(self._by(timeout))
-
-    def _push(self, deadline: int) -> None:
-        """Send all that is gathered, whichever thread gathered it."""
-        while not self._push_once():
-            if not wait.on(self._writing_to, wait.WRITE, deadline) or passed(deadline):
-                self._expired("writing to")
-
-    def _push_once(self) -> bool:
-        with self._sending:
-            try:
-                return self._send_some()
-            except (BrokenPipeError, ConnectionResetError):
-                self._pending.clear()
-                self._gone()
-
-    def _gone(self) -> NoReturn:
-        raise ReaderGone(f"{self._name} reads no more; {self._taken} bytes had been taken", taken=self._taken) from None
-
-    def _push_until_readable(self) -> None:
-        # Not all of it first: a peer that answers while it reads would wait for us as we for it (promise 2).
-        while not self._push_once():
-            bits = wait.on(self._writing_to, wait.READ | wait.WRITE, self._read_by)
-            if wait.readable(bits):
-                return
-            if not bits or passed(self._read_by):
-                self._expired("writing to")
-
-    def _send_at_once(self, data: bytes) -> int:
-        """How much of it goes without having been gathered; whatever is wrong shows when the rest is sent."""
-        try:
-            count = self._socket.calls.send(data, NO_WAIT)
-        except OSError:
-            return 0
-        self._buffer.taken += count
-        return count
-
-    def _send_some(self) -> bool:
-        """One send(2) of what is gathered; whether that was all."""
-        if not self._pending:
-            return True
-        count = self._send_now(self._pending)
-        del self._pending[:count]
-        self._buffer.taken += count
-        return not self._pending
-
-    def _send_now(self, data: bytearray) -> int:
-        try:
-            with memoryview(data) as whole, whole[:_MOST_SENT] as part:
-                return self._socket.calls.send(part, NO_WAIT)
-        except BlockingIOError:
-            return 0
-
     # --- the end ---
 
     def shutdown(self, *, timeout: float | None = None) -> None:
@@ -363,17 +258,19 @@ class SocketHandle(Handle[Str]):
 
         What was gathered is sent before that: ``TimeoutError`` when ``timeout`` seconds do not suffice (shutdown(2)).
         """
-        if self._finished:
+        if self._finished and not self._has_unsent():
             return
-        self.flush(timeout=timeout)
+        deadline = self._by(timeout)
+        with self._until(deadline):
+            self.flush()
         self._finish()
-        self._shut()
+        self._shut(deadline)
 
     def _finish(self) -> None:
         self._finished = True
         self._buffer.sink = -1
 
-    def _shut(self) -> None:
+    def _shut(self, deadline: int) -> None:
         """Tell the peer that nothing more comes."""
         self._socket.finish()
 
@@ -395,8 +292,7 @@ class SocketHandle(Handle[Str]):
                 self._close_ends()
             return
         try:
-            if self._pending:
-                self.flush()
+            self.flush()
             self._hear_out()
         finally:
             self._close_ends()

@@ -129,7 +129,8 @@ class TlsConnection(Connection[Str]):
                 with self._sending:
                     data, self._decrypted = self._decrypted or self.tls.read(self._read_size), b""
             except ssl.SSLWantReadError:
-                self._push_cipher_until_readable()  # an answer of the protocol's own, or another thread's words
+                # An answer of the protocol's own, another thread's words, or those of a handler that interrupted us.
+                self._push_cipher_until_readable() if not self._pending else self._push_until_readable()
                 if self._feed(self._read_by) is None and passed(self._read_by):
                     return None
             except ssl.SSLZeroReturnError:
@@ -142,6 +143,8 @@ class TlsConnection(Connection[Str]):
             self._buffer.append(data)
         else:
             self._buffer.end_here()
+        if self._left_to_others:
+            self._push_once()
         return len(data)
 
     def _decrypt_all(self) -> bytes:
@@ -170,15 +173,22 @@ class TlsConnection(Connection[Str]):
     def _send_at_once(self, data: bytes) -> int:
         return 0
 
-    def _send_some(self) -> bool:
+    def flush(self, *, timeout: float | None = None) -> None:
+        """Send what was gathered, and what is encrypted already, as ``Connection.flush`` says."""
+        super().flush(timeout=timeout)
+        if self._cipher and not self._finished:  # what was left when the time of an earlier call had run out
+            self._push_cipher(self._by(timeout))
+
+    def _has_unsent(self) -> bool:
+        return bool(self._pending or self._cipher)
+
+    def _send_some(self) -> None:
         # One piece at a time: what is encrypted can no longer be taken back.
         if self._pending and not self._cipher:
-            with memoryview(self._pending) as whole, whole[:_PIECE] as part:
-                count = self.tls.write(part)
+            count = self.tls.write(self._pending[:_PIECE])
             del self._pending[:count]
             self._buffer.taken += count
         self._send_cipher()
-        return not self._pending and not self._cipher
 
     def _send_cipher(self) -> None:
         self._cipher += self._outgoing.read()
@@ -208,8 +218,8 @@ class TlsConnection(Connection[Str]):
 
     # --- the end ---
 
-    def _shut(self) -> None:
-        self._say_farewell(self._by(None))
+    def _shut(self, deadline: int) -> None:
+        self._say_farewell(deadline)
 
     def _say_farewell(self, deadline: int) -> None:
         if not self._shaken:
@@ -226,7 +236,7 @@ class TlsConnection(Connection[Str]):
         self._push_cipher(deadline)
 
     def _hear_out(self) -> None:
-        if self._shaken and not self._finished:
+        if self._shaken and (self._cipher or not self._finished):
             self._finish()
             try:
                 self._say_farewell(sooner(self._by(None), after(LINGER)))
@@ -237,6 +247,11 @@ class TlsConnection(Connection[Str]):
     def _has_spoken(self) -> bool:
         # The alert that says why we refused it would be destroyed as well.
         return self._refused or super()._has_spoken()
+
+    def _only_unix(self, what: str) -> None:
+        super()._only_unix(what)
+        if what == "descriptors":
+            raise ValueError(f"{self._described()} is encrypted: descriptors cannot go with what it carries")
 
     def unread(self) -> bytes:
         """There is no telling what is encrypted from what is not."""
