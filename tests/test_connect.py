@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -223,6 +224,8 @@ class TestErrors:
             (("tcp://127.0.0.1:1",), {"local": "udp://127.0.0.1:0"}, "local="),
             (("unix:///tmp/x",), {"tls": True}, "server_name"),
             (("tcp://127.0.0.1:1",), {"timeout": -1}, "timeout"),
+            (("tcp://127.0.0.1:1",), {"newline": "\r"}, "newline"),
+            (("tcp://127.0.0.1:1",), {"tls": ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)}, "for servers"),
         ],
     )
     def test_what_cannot_be_is_refused(self, arguments: tuple[str], options: dict[str, object], complaint: str) -> None:

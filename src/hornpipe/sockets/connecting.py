@@ -14,12 +14,12 @@ from _socket import (
     gaierror,
 )
 from _socket import socket as Calls
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hornpipe import wait
 from hornpipe.address import Address
 from hornpipe.deadline import after, passed, sooner
-from hornpipe.lines import TEXT
+from hornpipe.lines import TEXT, check_newline
 from hornpipe.resolve import Place, places
 from hornpipe.sockets.connection import Connection
 from hornpipe.sockets.descriptor import Socket
@@ -69,15 +69,14 @@ def connect(
     origin = None if local is None else Address.parse(local)
     if origin is not None and origin.scheme != where.scheme:
         raise ValueError(f"local={str(origin)!r} cannot connect to {str(where)!r}")
+    newline = check_newline(newline)
     deadline = after(timeout)
-    won = _Race(where, origin, deadline, timeout).run()
-    socket = won.socket
+    kind, extra = _kind(tls, server_name or where.host)
+    place, socket = _Race(where, origin, deadline, timeout).run()
     try:
         peer = Address.of(where.scheme, socket.calls.getpeername())
-    except OSError:
-        # Connected, and reset already: whoever reads or writes hears of it.
-        peer = Address.of(where.scheme, won.place.name)
-    kind, extra = _kind(tls, server_name or where.host)
+    except OSError:  # reset already: whoever reads or writes hears of it
+        peer = Address.of(where.scheme, place.name)
     connection = kind(
         socket,
         TEXT,
@@ -103,6 +102,10 @@ def _kind(tls: bool | SSLContext, server_name: str) -> tuple[type[Connection[Any
     from hornpipe.sockets.tls import TlsConnection
 
     context = ssl.create_default_context() if isinstance(tls, bool) else tls
+    if not isinstance(context, ssl.SSLContext):
+        raise TypeError(f"tls must be true, or an SSLContext, not {tls!r}")
+    if context.protocol == ssl.PROTOCOL_TLS_SERVER:
+        raise ValueError("tls is a context for servers; ssl.create_default_context() makes one for clients")
     return TlsConnection, {"context": context, "server_name": server_name}
 
 
@@ -116,12 +119,11 @@ def _encrypt(connection: Any, server_name: str, deadline: int) -> None:
         raise
 
 
-class _Attempt:
+class _Attempt(NamedTuple):
     """One numeric address that is being tried."""
 
-    def __init__(self, place: Place, socket: Socket) -> None:
-        self.place = place
-        self.socket = socket
+    place: Place
+    socket: Socket
 
 
 class _Race:
