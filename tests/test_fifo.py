@@ -175,6 +175,14 @@ class TestTheName:
             else:
                 fifo.reader(timeout=0.2, persistent=end == "persistent")
 
+    def test_it_is_removed_although_the_directory_is_another_one_by_now(self, tmp_path, monkeypatch):
+        """gotcha:DM3"""
+        monkeypatch.chdir(tmp_path)
+        with hp.Fifo("pipe"):
+            monkeypatch.chdir("/")
+            assert (tmp_path / "pipe").is_fifo()
+        assert not (tmp_path / "pipe").exists()
+
     def test_what_came_in_its_place_is_not_removed(self, path):
         """gotcha:FI6"""
         with hp.Fifo(path):

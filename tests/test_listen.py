@@ -19,8 +19,11 @@ from pathlib import Path
 import pytest
 
 import hornpipe as hp
-from hornpipe.fd import Descriptor
+from hornpipe.fd import Descriptor, pipe
+from hornpipe.sockets import unix_names
+from hornpipe.sockets.descriptor import Calls, Socket
 from hornpipe.testing import hostile
+from hornpipe.testing.between_lines import before_each_line
 from hornpipe.testing.patience import wait_until
 
 
@@ -241,6 +244,52 @@ else:
             path.write_text("somebody else's")
         assert path.read_text() == "somebody else's"
 
+    def test_it_is_removed_although_the_directory_is_another_one_by_now(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """gotcha:DM3"""
+        monkeypatch.chdir(tmp_path)
+        with hp.listen("unix://catsock"):
+            monkeypatch.chdir("/")
+            assert (tmp_path / "catsock").is_socket()
+        assert not (tmp_path / "catsock").exists()
+
+    def test_what_is_raised_once_it_has_its_name_leaves_none(self, path: Path) -> None:
+        """gotcha:SO7: by a signal's handler, say."""
+
+        def refuse() -> None:
+            raise InterruptedError
+
+        with Socket(Calls(socket.AF_UNIX, socket.SOCK_STREAM, 0)) as made, pytest.raises(InterruptedError):
+            unix_names.bind(made, hp.Address.parse(f"unix://{path}"), 0o600, refuse)
+        assert not path.exists()
+
+    def test_one_whose_owner_goes_while_it_is_looked_at_is_no_obstacle(self, path: Path) -> None:
+        """gotcha:SO7: it has been removed by then, or somebody lives there still."""
+        address = hp.Address.parse(f"unix://{path}")
+        owners: list[hp.Listener] = []
+        free = 0
+        for line in before_each_line(lambda: owners[-1].close()):
+            owners.append(hp.listen(address))
+            try:
+                with line:
+                    unix_names._clear(address)
+                free += not path.exists()
+            except OSError as error:
+                assert error.errno == errno.EADDRINUSE  # noqa: PT017
+            owners.pop().close()
+        assert free > 5
+
+    def test_a_name_that_cannot_be_removed_keeps_no_socket_open(self, tmp_path: Path) -> None:
+        (tmp_path / "folder").mkdir()
+        listener = hp.listen(f"unix://{tmp_path}/folder/name")
+        (tmp_path / "folder").rename(tmp_path / "elsewhere")
+        (tmp_path / "folder").symlink_to("folder")
+        with pytest.raises(OSError, match="symbolic links"):
+            listener.close()
+        assert listener.closed
+        listener.close()
+
     def test_an_abstract_name_is_no_file(self, tmp_path: Path) -> None:
         """gotcha:SO8"""
         address = f"unix://@hornpipe-{os.getpid()}"
@@ -412,6 +461,10 @@ try:
     hp.listen(passed="client")
 except ValueError as error:
     print(error)
+try:
+    hp.listen(passed="pipe")
+except ValueError as error:
+    print(error)
 print(str(hp.listen("tcp://127.0.0.1:0", passed="nobody").address)[:16])
 with web.accept(timeout=30) as connection:
     print(connection.readline(), end="")
@@ -427,10 +480,12 @@ def test_sockets_of_a_service_manager_are_taken_by_name(tmp_path: Path) -> None:
         admin.listen()
         client = stack.enter_context(socket.create_connection(web.getsockname()))
         client.sendall(b"hello\n")
-        fds = [each.fileno() for each in (web, admin, client)]
+        reader, writer = pipe()
+        writer.close()
+        fds = [each.fileno() for each in (web, admin, client, stack.enter_context(reader))]
         output = hp.cmd(
             sys.executable, "-c", PASSED, *map(str, fds),
-            env={"LISTEN_FDS": "3", "LISTEN_FDNAMES": "web:admin:client"},
+            env={"LISTEN_FDS": "4", "LISTEN_FDNAMES": "web:admin:client:pipe"},
             pass_fds=fds,
             timeout=30,
         ).read()  # fmt: skip
@@ -439,6 +494,7 @@ def test_sockets_of_a_service_manager_are_taken_by_name(tmp_path: Path) -> None:
             f"unix://{tmp_path}/admin",
             "[Errno 2] no socket named 'nobody' was passed to this process",
             "the passed socket 'client' is not one that listens for streams",
+            "what was passed as 'pipe' is no socket: Socket operation on non-socket",
             "tcp://127.0.0.1:",
             "hello",
         ]

@@ -124,6 +124,7 @@ class Fifo(Generic[Str]):
         self._codec = cast("Codec[Str]", TEXT if codec is None else codec)
         # Held open, so that its number cannot pass to another file while we go by it.
         self._made: Descriptor | None = None
+        self._made_at: str | bytes = ""
         self._maker = 0
 
     def as_bytes(self) -> Fifo[bytes]:
@@ -171,12 +172,12 @@ class Fifo(Generic[Str]):
             return False
         with made:
             try:
-                found = os.lstat(self.path)
-            except FileNotFoundError:
+                found = os.lstat(self._made_at)
+            except (FileNotFoundError, NotADirectoryError):
                 return False
             if not os.path.samestat(found, os.fstat(made.fileno())):
                 return False
-            os.unlink(self.path)
+            os.unlink(self._made_at)
             # Who waits in open(2) for the other end would wait for ever, now that nobody finds it any more.
             with contextlib.suppress(OSError):
                 os.close(os.open(f"/proc/self/fd/{made.fileno()}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
@@ -277,6 +278,8 @@ class Fifo(Generic[Str]):
         """What is made stands there now, and is ours to remove."""
         if made is not self._made:
             before = self._what_was_made()
+            # Whatever our directory becomes until it is removed.
+            self._made_at = self.path if os.path.isabs(self.path) else os.path.abspath(self.path)
             self._made, self._maker = made, os.getpid()
             if before is not None:
                 before.close()

@@ -26,7 +26,7 @@ from hornpipe.sockets.connection import Connection
 from hornpipe.sockets.descriptor import Socket
 from hornpipe.sockets.listening_sockets import Made
 from hornpipe.sockets.socket_handle import LINE_LIMIT
-from hornpipe.sockets.unix_names import BoundName
+from hornpipe.sockets.unix_names import BoundName, check_mode
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -260,10 +260,12 @@ class Listener:
         Who has connected and was not accepted is turned away. In a forked child only the child's
         descriptors are closed: the parent goes on listening.
         """
-        for name in self._names:
-            name.remove()
-        self._names = []
-        self.leave()
+        names, self._names = self._names, []
+        try:
+            for name in names:
+                name.remove()
+        finally:
+            self.leave()
 
     def __enter__(self) -> Self:
         return self
@@ -315,8 +317,7 @@ def listen(
             raise ValueError(f"{str(address)!r} is no stream; open_datagram is for datagrams")
     if not wanted and passed is None:
         raise ValueError("listen() needs an address, or the name of passed sockets")
-    if not 0 <= mode <= 0o777:
-        raise ValueError(f"mode must be between 0 and 0o777, not {mode!r}")
+    check_mode(mode)
     options: dict[str, Any] = {
         "timeout": check_timeout(timeout),
         "newline": check_newline(newline),

@@ -16,7 +16,7 @@ from _socket import (
 )
 from _socket import socket as Calls
 
-from hornpipe import image
+from hornpipe import image, wait
 from hornpipe.address import Address
 from hornpipe.deadline import after
 from hornpipe.resolve import Place, places
@@ -34,7 +34,7 @@ _passed: dict[int, str] = {}
 
 
 class Made:
-    """What has been made so far."""
+    """The sockets and names of a listener in the making."""
 
     def __init__(self, backlog: int, mode: int, reuse: bool) -> None:
         self._backlog = backlog
@@ -48,10 +48,12 @@ class Made:
 
     def undo(self) -> None:
         """Leave nothing behind."""
-        for name in self.names:
-            name.remove()
-        for socket, _ in self.sockets:
-            socket.close()
+        try:
+            for name in self.names:
+                name.remove()
+        finally:
+            for socket, _ in self.sockets:
+                socket.close()
 
     def take_kept(self, wanted: Address) -> bool:
         """Take the sockets for this address that the image before this one has left, if it has (gotcha:H4)."""
@@ -80,7 +82,11 @@ class Made:
             self.passed = True
 
     def _take(self, fd: int, name: str) -> None:
-        socket = Socket(Calls(fileno=fd))
+        try:
+            socket = Socket(Calls(fileno=fd))
+        except OSError as error:
+            wait.close(fd)
+            raise ValueError(f"what was passed as {name!r} is no socket: {error.strerror}") from None
         calls = socket.calls
         if calls.getsockopt(SOL_SOCKET, SO_TYPE) != SOCK_STREAM or not calls.getsockopt(SOL_SOCKET, SO_ACCEPTCONN):
             raise ValueError(f"the passed socket {name!r} is not one that listens for streams")

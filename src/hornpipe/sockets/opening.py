@@ -25,7 +25,7 @@ from hornpipe.sockets.datagrams import DatagramSocket
 from hornpipe.sockets.descriptor import Socket
 from hornpipe.sockets.holders import holders
 from hornpipe.sockets.refusals import IP_RECVERR, IPV6_RECVERR
-from hornpipe.sockets.unix_names import BoundName, bind
+from hornpipe.sockets.unix_names import BoundName, bind, check_mode
 
 # ip(7), ipv6(7); the socket module does not have them.
 _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29
@@ -53,6 +53,7 @@ def open_datagram(
     ...     server.receive(timeout=5).data
     b'ping'
     """
+    check_mode(mode)
     deadline = after(timeout)
     where = None if peer is None else Address.parse(peer)
     origin = None if local is None else Address.parse(local)

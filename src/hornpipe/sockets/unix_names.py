@@ -9,6 +9,7 @@ import stat
 from _socket import AF_UNIX
 from _socket import socket as Calls
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from hornpipe import wait
@@ -41,11 +42,17 @@ def is_socket(path: str | bytes | os.PathLike[Any]) -> bool:
         return False
 
 
+def check_mode(mode: int) -> None:
+    """Refuse what are no permissions of a name."""
+    if not 0 <= mode <= 0o777:
+        raise ValueError(f"mode must be between 0 and 0o777, not {mode!r}")
+
+
 class BoundName:
-    """A name that this process made, and removes."""
+    """A name that this process made, and removes, whatever its directory has become."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self._path = os.path.abspath(path)
         self._maker = os.getpid()
         made = os.lstat(path)
         # Our socket keeps the inode, so its number is nobody else's for as long as we are open.
@@ -59,7 +66,7 @@ class BoundName:
             found = os.lstat(self._path)
             if (found.st_dev, found.st_ino) == self._made:
                 os.unlink(self._path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             pass
 
 
@@ -87,9 +94,14 @@ def bind(socket: Socket, address: Address, mode: int, then: Callable[[], object]
         # bind(2) takes the mode from here, less the umask: never more than was asked for, at no moment.
         os.fchmod(socket.fileno(), mode)
         socket.calls.bind(address.unix_name)
-        _widen(address.path, mode)
-        then()
-        return BoundName(address.path)
+        made = BoundName(address.path)
+        try:
+            _widen(address.path, mode)
+            then()
+        except BaseException:
+            made.remove()
+            raise
+        return made
 
 
 def _widen(path: str, mode: int) -> None:
@@ -110,14 +122,16 @@ def _clear(address: Address) -> None:
         raise FileExistsError(errno.EEXIST, f"{kind_of(found.st_mode)} is there, not a socket", address.path)
     if _is_alive(address):
         raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-    now = os.lstat(address.path)
-    if (now.st_dev, now.st_ino) == (found.st_dev, found.st_ino):
-        os.unlink(address.path)
+    with suppress(FileNotFoundError):  # its owner, who was just ending, has removed it
+        now = os.lstat(address.path)
+        if (now.st_dev, now.st_ino) == (found.st_dev, found.st_ino):
+            os.unlink(address.path)
 
 
 def _is_alive(address: Address) -> bool:
     probe = Socket(Calls(AF_UNIX, address.socket_type, 0))
     with probe:
         probe.calls.setblocking(False)
+        result = probe.calls.connect_ex(address.unix_name)
         # Refused is also one that has bound and does not listen yet. Any other answer comes from somebody.
-        return probe.calls.connect_ex(address.unix_name) != errno.ECONNREFUSED or is_bound(address.unix_name)
+        return is_bound(address.unix_name) if result == errno.ECONNREFUSED else result != errno.ENOENT
