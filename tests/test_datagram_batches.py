@@ -232,6 +232,30 @@ with hp.open_datagram(local="udp://127.0.0.1:0", timeout=30) as server, hp.open_
                 client.send_many([b"y", b"z"])
             assert caught.value.sent == 0  # type: ignore[attr-defined]
 
+    def test_a_refusal_beside_messages_is_told_by_the_next_call(self) -> None:
+        """gotcha:U2: of what came in one piece something is left over, and is there first."""
+        with (
+            hp.open_datagram(local="udp://127.0.0.1:0", timeout=30) as here,
+            hp.open_datagram(here.local) as client,
+        ):
+            client.send(b"first")
+            assert len(here.receive_many(1)) == 1  # from here on pieces come
+            client.send_many([b"a", b"b", b"c"])
+            got, refused = here.receive_many(1), []
+            here.send(b"x", "udp://127.0.0.1:1")
+            while len(got) < 3 or not refused:
+                try:
+                    got += here.receive_many(timeout=1)
+                except ConnectionRefusedError as error:
+                    refused.append(str(error))
+            assert [each.data for each in got] == [b"a", b"b", b"c"]
+            assert refused == ["[Errno 111] udp://127.0.0.1:1: Connection refused"]
+
+    def test_it_is_told_who_could_not_be_sent_to(self) -> None:
+        told = pytest.raises(OSError, match="too long for one datagram to udp://127.0.0.1:9")
+        with hp.open_datagram(local="udp://127.0.0.1:0") as here, told:
+            here.send_many([(b"x" * 70000, "udp://127.0.0.1:9")])
+
     def test_what_cannot_be_is_refused(self) -> None:
         with hp.open_datagram(local="udp://127.0.0.1:0") as server, hp.open_datagram(server.local) as client:
             with pytest.raises(TypeError):

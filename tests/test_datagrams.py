@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import select
 import socket
 import threading
@@ -256,6 +257,18 @@ class TestAsking:
             server.send(b"2 right", client.local)
             assert client.ask(b"2", timeout=30, accept=lambda each: each.data[:1] == b"2").data == b"2 right"
 
+    def test_no_try_has_more_than_the_time_that_is_left(self) -> None:
+        class Asking(hp.DatagramSocket):
+            def send(self, data: bytes, *arguments: object, timeout: float | None = None, **options: object) -> None:
+                times.append(timeout or 0.0)
+
+        times: list[float] = []
+        one, other = hp.datagram_pair()
+        with one, other, pytest.raises(TimeoutError, match="asked 2 times"):
+            asking = Asking(one._socket, "unixgram", hp.Address("unixgram", path="x"))
+            asking.ask(b"?", tries=2, timeout=0.06)
+        assert times[1] <= 0.04
+
     def test_nobody_answers(self) -> None:
         with (
             hp.open_datagram(local="udp://127.0.0.1:0", timeout=30) as server,
@@ -320,6 +333,30 @@ class TestUnix:
             assert path.exists()
         assert not path.exists()
 
+    def test_its_name_is_removed_although_the_directory_is_another_one_by_now(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """gotcha:DM3"""
+        monkeypatch.chdir(tmp_path)
+        with hp.open_datagram(local="unixgram://name"):
+            monkeypatch.chdir("/")
+        assert not (tmp_path / "name").exists()
+
+    def test_descriptors_for_which_there_is_no_room_are_told(self) -> None:
+        """gotcha:SO10"""
+        one, other = hp.datagram_pair(timeout=30, receives_fds=True)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with one, other:
+            one.send(b"take these", fds=[0, 0, 0])
+            used = set(map(int, os.listdir("/proc/self/fd")))
+            room = sorted(set(range(max(used) + 3)) - used)[1]  # for one of them
+            resource.setrlimit(resource.RLIMIT_NOFILE, (room, limits[1]))
+            try:
+                came = other.receive()
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert (came.data, came.truncated, came.fds) == (b"take these", True, ())
+
     def test_descriptors_travel(self) -> None:
         """perlipc:N19, gotcha:SO10"""
         one, other = hp.datagram_pair(timeout=30, receives_fds=True)
@@ -335,6 +372,9 @@ class TestUnix:
             assert os.read(reader.fileno(), 100) == b"through it"
         with hp.open_datagram("udp://127.0.0.1:9") as udp, pytest.raises(ValueError, match="Unix sockets only"):
             udp.send(b"x", fds=[0])
+        one, other = hp.datagram_pair()
+        with one, other, pytest.raises(ValueError, match="253 descriptors go in one message at most, not 254"):
+            one.send(b"x", fds=[0] * 254)
 
     @pytest.mark.parametrize("call", ["receive", "receive_many", "ask"])
     def test_messages_of_a_connection_have_an_end(self, tmp_path: Path, call: str) -> None:
@@ -381,6 +421,7 @@ class TestRefusals:
             (("tcp://127.0.0.1:1",), {}, "is a stream"),
             (("udp://127.0.0.1:1",), {"local": "unixgram:///tmp/x"}, "cannot reach"),
             (("udp://:1",), {}, "has no host"),
+            (("udp://127.0.0.1:1",), {"mode": 0o1000}, "mode"),
         ],
     )
     def test_what_cannot_be_is_refused(
@@ -388,6 +429,16 @@ class TestRefusals:
     ) -> None:
         with pytest.raises(ValueError, match=complaint):
             hp.open_datagram(*arguments, **options)
+
+    def test_groups_and_interfaces_that_are_none_are_told(self) -> None:
+        """perlipc:N14"""
+        with hp.open_datagram(local="udp://127.0.0.1:0") as here:
+            with pytest.raises(OSError, match="'ff02::1:2' is no IPv4 address") as caught:
+                here.join("ff02::1:2")
+            assert caught.value.errno == errno.EINVAL
+            for call in (lambda: here.join("239.1.2.3", "nowhere"), lambda: here.multicast(interface="nowhere")):
+                with pytest.raises(OSError, match="no interface 'nowhere'"):
+                    call()
 
     def test_a_port_in_use_is_told(self) -> None:
         """perlipc:N17"""

@@ -119,7 +119,7 @@ class Sender:
         """Send messages, in as few system calls as the system allows; waits while the queue is full.
 
         They are all for ``to`` or the peer; where there is neither, each comes with its receiver, or is a
-        ``Datagram`` that goes back to its sender. Whatever is raised, ``TimeoutError`` after ``timeout``
+        ``Datagram`` that goes back to its sender. An ``OSError`` midway, ``TimeoutError`` after ``timeout``
         seconds too, has ``.sent``, how many have gone.
 
         >>> import hornpipe as hp
@@ -137,7 +137,8 @@ class Sender:
                 try:
                     count = self._send_some(all_of_them, names, sent)
                 except OSError as error:
-                    self._not_sent(error, len(all_of_them[sent]), to)
+                    whom = to or (self._address_of(names[sent]) if isinstance(names, list) else None)
+                    self._not_sent(error, len(all_of_them[sent]), whom)
                 if count < 0:
                     self._await_room(deadline, names)
                 else:
@@ -151,6 +152,9 @@ class Sender:
             return list(messages), self._raw_name_of(to, deadline)
         pairs = [each[:2] for each in messages]
         return [data for data, _ in pairs], [self._raw_name_of(whom, deadline) for _, whom in pairs]
+
+    def _address_of(self, raw: bytes) -> Address | None:
+        return Address.of(self._scheme, batches.name_of(raw))
 
     def _raw_name_of(self, to: str | Address | None, deadline: int) -> bytes | None:
         name = self._name_of(to, deadline)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from _socket import MSG_CMSG_CLOEXEC, MSG_TRUNC
+from _socket import MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_TRUNC
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn, Self
 
 from hornpipe import wait
 from hornpipe.address import Address
-from hornpipe.deadline import after, check_timeout, sooner
+from hornpipe.deadline import after, check_timeout, seconds_left, sooner
 from hornpipe.errors import NoAnswer
 from hornpipe.fd import Descriptor
 from hornpipe.sockets import batches, groups, rights
@@ -29,7 +29,8 @@ class Datagram(NamedTuple):
     sender: Address | None
     """Whom to answer; ``None`` for a Unix socket without a name, which cannot be answered (gotcha:U4)."""
     truncated: bool = False
-    """Whether it was longer than what was to be received, and the rest is lost (gotcha:U1)."""
+    """Whether it was longer than what was to be received, and the rest is lost (gotcha:U1); or brought more descriptors
+    than this process may have open, which are closed then (gotcha:SO10)."""
     fds: tuple[Descriptor, ...] = ()
     """Descriptors that came with it, ours to close; only with ``receives_fds``."""
 
@@ -84,7 +85,10 @@ class DatagramSocket(Sender):
             if self._held:
                 return _cut(self._held.popleft(), size)
             self._await_message(deadline)
-            found = self._take(size)
+            try:
+                found = self._take(size)
+            except OSError as error:
+                self._not_received(error)
             if found is not None:
                 return found
             # gotcha:U5: what poll has promised had a wrong checksum.
@@ -97,6 +101,7 @@ class DatagramSocket(Sender):
             self._tell_refusals()
 
     def _take(self, size: int) -> Datagram | None:
+        """What is there; ``OSError`` as the system gives it."""
         if self._pieces_come:
             self._held += self._take_many(1, LONGEST)
             return _cut(self._held.popleft(), size) if self._held else None
@@ -105,13 +110,16 @@ class DatagramSocket(Sender):
             data, messages, flags, name = self._socket.calls.recvmsg(size, room, NO_WAIT | MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return None
-        except OSError as error:
-            self._not_received(error)
         if not data and self._has_ended():
             raise NoAnswer(f"{self._peer} has ended", read=b"", status=None)
         fds = tuple(rights.arrived(messages)) if messages else ()
         sender = Address.of(self._scheme, name) if name else self._peer
-        return Datagram(data, sender, bool(flags & MSG_TRUNC), fds)
+        truncated = bool(flags & MSG_TRUNC)
+        if self._receives_fds and flags & MSG_CTRUNC:
+            for each in fds:
+                each.close()
+            truncated, fds = True, ()
+        return Datagram(data, sender, truncated, fds)
 
     def _has_ended(self) -> bool:
         # Of the kinds with an end, where that looks like an empty message.
@@ -137,17 +145,17 @@ class DatagramSocket(Sender):
             if len(found) < most:
                 try:
                     found += self._take_many(most - len(found), size)
-                except OSError:
+                except OSError as error:
                     if not found:
-                        raise
-                    # else it is told of by the next call, which has nothing to return
+                        self._not_received(error)
+                    # else it is told of by the next call, which has nothing to return: it waits in the error queue
             if found:
                 self._held += found[most:]
                 return found[:most]
             self._await_message(deadline)
 
     def _take_many(self, most: int, size: int) -> list[Datagram]:
-        """What is there; it may be more, if it came in one piece."""
+        """What is there; more of it, if that came in one piece. ``OSError`` as the system gives it, if nothing is."""
         if not batches.IN_ONE_CALL or self._receives_fds or self._scheme == "unixseqpacket":
             return self._take_one_by_one(most, size)
         fd = self.fileno()
@@ -160,10 +168,10 @@ class DatagramSocket(Sender):
         while len(found) < most:
             try:
                 more: list[Datagram] = inbox.receive(fd, most - len(found), size, self._peer)
-            except OSError as error:
-                if found:
-                    break
-                self._not_received(error)
+            except OSError:
+                if not found:
+                    raise
+                break
             found += more
             if len(more) < LONGEST_BATCH:
                 break
@@ -190,9 +198,6 @@ class DatagramSocket(Sender):
         except OSError:
             pass  # an older kernel
 
-    def _address_of(self, raw: bytes) -> Address | None:
-        return Address.of(self._scheme, batches.name_of(raw))
-
     def ask(
         self,
         data: bytes,
@@ -206,7 +211,8 @@ class DatagramSocket(Sender):
         Datagrams get lost, so it is asked again after a share of the time, each twice as long as the
         one before. Only the peer is heard (gotcha:U3); ``accept`` may look at an answer and pass it
         over, such as a late one to an earlier question. Without any limit, a try has a second at first.
-        ``TimeoutError`` when none comes; ``ConnectionRefusedError`` when nobody is there.
+        ``TimeoutError`` when none comes, or there is no room for the question; ``ConnectionRefusedError`` when
+        nobody is there.
 
         >>> import hornpipe as hp
         >>> with hp.open_datagram(local="udp://127.0.0.1:0") as server, hp.open_datagram(server.local) as client:
@@ -223,7 +229,7 @@ class DatagramSocket(Sender):
         deadline = after(whole)
         share = whole / (2**tries - 1)
         for number in range(tries):
-            self.send(data, timeout=whole)
+            self.send(data, timeout=seconds_left(deadline))
             until = deadline if number == tries - 1 else sooner(deadline, after(share * 2**number))
             while True:
                 try:
@@ -252,12 +258,14 @@ class DatagramSocket(Sender):
 
     def close(self) -> None:
         """Close it, and remove the Unix name that was made for it; closing twice does nothing."""
-        if self._bound is not None:
-            self._bound.remove()
-            self._bound = None
-        self._socket.close()
-        self._inbox = None
-        self._held.clear()
+        bound, self._bound = self._bound, None
+        try:
+            if bound is not None:
+                bound.remove()
+        finally:
+            self._socket.close()
+            self._inbox = None
+            self._held.clear()
 
     def __enter__(self) -> Self:
         return self

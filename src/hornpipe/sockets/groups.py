@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from _socket import (
     AF_INET,
@@ -19,7 +20,6 @@ from _socket import (
     IPV6_MULTICAST_IF,
     IPV6_MULTICAST_LOOP,
     if_nametoindex,
-    inet_aton,
     inet_pton,
 )
 from _socket import socket as Calls
@@ -40,15 +40,30 @@ def leave(calls: Calls, group: str, interface: str | None) -> None:
 
 
 def _change(calls: Calls, group: str, interface: str | None, ipv4: int, ipv6: int) -> None:
-    index = if_nametoindex(interface) if interface else 0
+    family = AF_INET if calls.family == AF_INET else AF_INET6
     try:
-        if calls.family == AF_INET:
-            calls.setsockopt(IPPROTO_IP, ipv4, _MEMBERSHIP.pack(inet_aton(group), bytes(4), index))
+        address = inet_pton(family, group)
+    except (OSError, ValueError):
+        kind = "IPv4" if family == AF_INET else "IPv6"
+        raise OSError(errno.EINVAL, f"the group {group!r} is no {kind} address, as the socket's are") from None
+    index = _index_of(interface)
+    try:
+        if family == AF_INET:
+            calls.setsockopt(IPPROTO_IP, ipv4, _MEMBERSHIP.pack(address, bytes(4), index))
         else:
-            calls.setsockopt(IPPROTO_IPV6, ipv6, inet_pton(AF_INET6, group) + _INDEX.pack(index))
+            calls.setsockopt(IPPROTO_IPV6, ipv6, address + _INDEX.pack(index))
     except OSError as error:
         where = interface or "the default interface"
-        raise OSError(error.errno, f"the group {group!r} on {where}: {error.strerror or error}") from None
+        raise OSError(error.errno, f"the group {group!r} on {where}: {error.strerror}") from None
+
+
+def _index_of(interface: str | None) -> int:
+    if not interface:
+        return 0
+    try:
+        return if_nametoindex(interface)
+    except OSError:
+        raise OSError(errno.ENODEV, f"there is no interface {interface!r}") from None
 
 
 def set_outgoing(calls: Calls, ttl: int | None, loop: bool | None, interface: str | None) -> None:
@@ -60,6 +75,6 @@ def set_outgoing(calls: Calls, ttl: int | None, loop: bool | None, interface: st
     if loop is not None:
         calls.setsockopt(level, IP_MULTICAST_LOOP if ipv4 else IPV6_MULTICAST_LOOP, int(loop))
     if interface is not None:
-        index = if_nametoindex(interface)
+        index = _index_of(interface)
         where = _MEMBERSHIP.pack(bytes(4), bytes(4), index) if ipv4 else _INDEX.pack(index)
         calls.setsockopt(level, IP_MULTICAST_IF if ipv4 else IPV6_MULTICAST_IF, where)
