@@ -205,6 +205,22 @@ class TestOtherEnds:
         os.close(master)
         assert results == [(6, 7)]
 
+    def test_a_terminal_is_told_the_end_in_the_middle_of_a_line_too(self) -> None:
+        """gotcha:TTY6"""
+        master, slave = pty.openpty()
+        settings = termios.tcgetattr(slave)
+        settings[3] &= ~termios.ECHO
+        termios.tcsetattr(slave, termios.TCSANOW, settings)
+        with unix_pair() as (user, near), hp.cmd("cat", stdin=slave, stdout=slave, timeout=20).start() as cat:
+            os.close(slave)
+            with relaying(near, master) as results:
+                user.write("no newline")
+                user.shutdown()
+                assert user.read() == "no newline"
+            cat.wait(30)
+        os.close(master)
+        assert results == [(10, 10)]
+
     def test_a_raw_terminal_carries_every_byte(self) -> None:
         master, slave = pty.openpty()
         tty.setraw(slave)

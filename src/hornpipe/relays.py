@@ -77,6 +77,10 @@ def relay(one: End, other: End, *, until: Literal["both", "other"] = "both", tim
     flows: list[_Flow] = []
     try:
         (source, sink), (back_source, back_sink) = _halves(one), _halves(other)
+        for half in (source, sink, back_source, back_sink):
+            if isinstance(half, Handle) and half.writable():
+                with half._until(deadline):
+                    half.flush()
         flows.append(_Flow(source, back_sink, modes, closes=isinstance(other, tuple)))
         flows.append(_Flow(back_source, sink, modes, closes=isinstance(one, tuple)))
         forth, back = flows
@@ -175,9 +179,6 @@ class _Flow:
         self._sink_end = sink
         self._closes = closes
         self._modes = modes
-        for half in (source, sink):
-            if isinstance(half, Handle) and half.writable():
-                half.flush()
         self._rest = memoryview(source.unread() if isinstance(source, Handle) else b"")
         self._source, source_waits_not = modes.nonblocking(_number(source), os.O_RDONLY)
         self._sink, self._sink_waits_not = modes.nonblocking(_number(sink), os.O_WRONLY)
@@ -185,6 +186,9 @@ class _Flow:
         widen(self._writer.fileno())
         self._held = 0
         self._ended = False
+        # At a terminal: in the middle of a line the first one sends the line off (gotcha:TTY6); where none was begun
+        # nobody is left to type anything for whoever meets the second.
+        self._ends_to_type = 2
         # Where a mode cannot be had, one small piece after each poll: never more than surely fits.
         self._splices = source_waits_not and self._sink_waits_not
 
@@ -193,20 +197,25 @@ class _Flow:
         """Whether nothing more can arrive in this direction."""
         return self._over or self._broken
 
+    def _next(self) -> tuple[int, int]:
+        """What has to be waited for: room for what there is to be passed on, or more of it."""
+        return (self._sink, wait.WRITE) if self._rest or self._held or self._ended else (self._source, wait.READ)
+
     def want(self, wanted: dict[int, int]) -> None:
         """Add what has to be waited for."""
         if not self._over:
-            full = bool(self._rest or self._held)
-            fd, events = (self._sink, wait.WRITE) if full else (self._source, wait.READ)
+            fd, events = self._next()
             wanted[fd] = wanted.get(fd, 0) | events
 
     def move(self, ready: set[int]) -> None:
         """Move what can be moved now, a few pieces of it: the other direction has its turn."""
-        if self._over or (self._sink if self._rest or self._held else self._source) not in ready:
+        if self._over or self._next()[0] not in ready:
             return
         try:
             for _ in range(_PIECES):
                 if not (self._rest or self._held):
+                    if self._ended:
+                        break  # there was no room for its end
                     self._take()
                     if not self._sink_waits_not:
                         break
@@ -220,8 +229,11 @@ class _Flow:
 
     def _finish(self) -> None:
         if self._ended and not (self._rest or self._held):
+            try:
+                self._pass_on_the_end()
+            except BlockingIOError:
+                return  # there is no room for it yet
             self._over = True
-            self._pass_on_the_end()
 
     def _take(self) -> None:
         try:
@@ -293,8 +305,11 @@ class _Flow:
                     calls.detach()
             elif _is_master(self._sink):
                 settings = termios.tcgetattr(self._sink)
-                if settings[3] & termios.ICANON:
+                while settings[3] & termios.ICANON and self._ends_to_type:
                     os.write(self._sink, settings[6][termios.VEOF])
+                    self._ends_to_type -= 1
+        except BlockingIOError:
+            raise
         except (OSError, termios.error):
             pass  # it has gone altogether
         self._modes.let_go(self._sink)
