@@ -38,6 +38,11 @@ def obey(client: hp.Connection[str]) -> None:
                 print(*words, file=client)
             case ["fail"]:
                 raise RuntimeError("told to fail")
+            case ["write", "and", "fail"]:
+                with contextlib.suppress(ConnectionResetError):
+                    client.read()
+                client.write("last words without a newline")
+                raise RuntimeError("told to fail")
             case ["bytes"]:
                 raw = client.as_bytes()
                 raw.write(b"\xff\xfe\n")
@@ -121,6 +126,13 @@ class Behaviour:
                 assert client.read() == ""
             assert ask(server, "echo after") == "after\n"
         assert server.counts.failed == 1
+
+    def test_what_a_handler_raises_is_told_although_its_client_has_gone(self) -> None:
+        """gotcha:SRV7: what it wrote last cannot be sent, which is not the news."""
+        with self.serving() as server:
+            host, port = server.address.host, server.address.port
+            hostile.impatient_client((host, port), b"write and fail\n")
+        assert (server.counts.failed, server.counts.gone) == (1, 0)
 
     def test_a_client_that_resets_is_everyday(self) -> None:
         """gotcha:SRV7"""
@@ -237,6 +249,12 @@ class TestInline(Behaviour):
 class TestFork(Behaviour):
     model = "fork"
 
+    def test_a_start_that_is_interrupted_leaves_no_child(self) -> None:
+        server = hp.Server("tcp://127.0.0.1:0", obey, model=self.model, ready=lambda: time.sleep(60))
+        with pytest.raises(TimeoutError), hp.alarm(0.05):
+            server.start()
+        server.stop()
+
 
 class TestPrefork(Behaviour):
     model = "prefork"
@@ -245,3 +263,19 @@ class TestPrefork(Behaviour):
 
 class TestThread(Behaviour):
     model = "thread"
+
+    def test_one_that_cannot_be_hired_is_not_counted_on(self) -> None:
+        """gotcha:SRV1: there was no room for it; later there is."""
+        with self.serving(stop_grace=PATIENCE) as server:
+            before = threading.stack_size((1 << 47) - 4096)  # more than there is of addresses
+            try:
+                first = hp.connect(server.address, timeout=PATIENCE)
+                print("echo a", file=first)
+                assert first.readline() == "a\n"
+            finally:
+                threading.stack_size(before)
+            first.close()
+            with hp.connect(server.address, timeout=PATIENCE) as second:
+                print("echo b", file=second)
+                assert second.readline() == "b\n"
+                assert ask(server, "echo c", timeout=10) == "c\n"

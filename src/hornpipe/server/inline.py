@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from hornpipe.alarms import alarm
 from hornpipe.server import counts
 from hornpipe.server.journal import WARNING
 from hornpipe.server.loop import Loop
-from hornpipe.server.model import Door, Model
+from hornpipe.server.model import Model, Pauses, queued
 from hornpipe.server.service import Service
 from hornpipe.sockets import Connection, Listener
 
 LATE = 1.0
 """Seconds after its time was over at which a handler is interrupted that has not seen to it by itself."""
+_AT_ONCE = 16
+"""Clients taken in before anything else has its turn."""
 
 
 class Inline(Model):
@@ -61,3 +64,76 @@ class Inline(Model):
         finally:
             self._bounds = None
             self.numbers.add(counts.ENDED, 1)
+
+
+class Door:
+    """Where clients come in one by one, as long as there is room (gotcha:SRV1).
+
+    With no descriptor left the listener stays readable, so it is not looked at for a while.
+    """
+
+    def __init__(self, model: Model, admit: Callable[[Connection[str]], object]) -> None:
+        self._model = model
+        self._admit = admit
+        self._pauses = Pauses(model.log)
+        self._open = False
+        self._left: dict[int, int] | None = None
+        """How many are still to be taken in at each descriptor, before the end."""
+
+    def open(self) -> None:
+        """Take clients in."""
+        if not self._open and not self._model.listener.closed:
+            self._open = True
+            for fd in self._fds():
+                self._model.loop.watch(fd, lambda fd=fd: self._ready(fd))  # type: ignore[misc]
+
+    def _fds(self) -> list[int]:
+        return list(self._left) if self._left is not None else self._model.listener.descriptors
+
+    def shut(self) -> None:
+        """Let them wait outside."""
+        if self._open:
+            self._open = False
+            for fd in self._fds():
+                self._model.loop.forget(fd)
+
+    def close(self) -> None:
+        """Take in those who are waiting already, then nobody (gotcha:SRV3: closing would reset them)."""
+        self._left = {fd: queued(self._model.listener, fd) for fd in self._model.listener.descriptors}
+        for fd in list(self._left):
+            self._ready(fd)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nobody will come in any more."""
+        return self._left is not None and not self._left
+
+    def _ready(self, fd: int) -> None:
+        for _ in range(_AT_ONCE):
+            if self._left is not None and not self._left.get(fd):
+                self._finish(fd)
+                return
+            try:
+                connection = self._model.listener.take(fd)
+            except OSError as error:
+                self.shut()
+                self._model.loop.soon(self._pauses.next(error.strerror or str(error)), self.open)
+                return
+            if connection is None:
+                if self._left is not None:
+                    self._finish(fd)
+                return
+            if self._left is not None:
+                self._left[fd] -= 1
+            self._pauses.over()
+            self._admit(connection)
+            if not self._open:
+                return
+
+    def _finish(self, fd: int) -> None:
+        assert self._left is not None
+        if self._open:
+            self._model.loop.forget(fd)
+        self._left.pop(fd, None)
+        if not self._left:
+            self._model.listener.close()

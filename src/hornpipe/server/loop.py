@@ -70,8 +70,8 @@ class Loop:
         self._asked.append(call)
         try:
             os.write(self._waker.fileno(), b"\0")
-        except BlockingIOError:
-            pass  # full of such wishes
+        except (BlockingIOError, ValueError):
+            pass  # full of such wishes; or closed, since all is over
 
     def _take_asked(self) -> None:
         try:

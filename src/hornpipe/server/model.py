@@ -1,4 +1,4 @@
-"""What the four models have in common: a place where clients come in, and how they start, stop and end."""
+"""What the four models have in common: how they start, stop and end."""
 
 from __future__ import annotations
 
@@ -18,12 +18,10 @@ from hornpipe.server.counts import BEGUN, REFUSED
 from hornpipe.server.journal import INFO, WARNING, Journal
 from hornpipe.server.loop import Loop
 from hornpipe.server.service import Service
-from hornpipe.sockets import Connection, Listener
+from hornpipe.sockets import Listener
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0
 """Seconds for which nobody is taken in when the system has no room."""
-_AT_ONCE = 16
-"""Clients taken in before anything else has its turn."""
 _LOOK = 0.01
 """Seconds between looks whether somebody still waits to be taken in, before the end."""
 _WARM = 20
@@ -172,79 +170,6 @@ class Pauses:
     def over(self) -> None:
         """There is room again."""
         self._pause = _SHORTEST_PAUSE
-
-
-class Door:
-    """Where clients come in one by one, as long as there is room (gotcha:SRV1).
-
-    With no descriptor left the listener stays readable, so it is not looked at for a while.
-    """
-
-    def __init__(self, model: Model, admit: Callable[[Connection[str]], object]) -> None:
-        self._model = model
-        self._admit = admit
-        self._pauses = Pauses(model.log)
-        self._open = False
-        self._left: dict[int, int] | None = None
-        """How many are still to be taken in at each descriptor, before the end."""
-
-    def open(self) -> None:
-        """Take clients in."""
-        if not self._open and not self._model.listener.closed:
-            self._open = True
-            for fd in self._fds():
-                self._model.loop.watch(fd, lambda fd=fd: self._ready(fd))  # type: ignore[misc]
-
-    def _fds(self) -> list[int]:
-        return list(self._left) if self._left is not None else self._model.listener.descriptors
-
-    def shut(self) -> None:
-        """Let them wait outside."""
-        if self._open:
-            self._open = False
-            for fd in self._fds():
-                self._model.loop.forget(fd)
-
-    def close(self) -> None:
-        """Take in those who are waiting already, then nobody (gotcha:SRV3: closing would reset them)."""
-        self._left = {fd: queued(self._model.listener, fd) for fd in self._model.listener.descriptors}
-        for fd in list(self._left):
-            self._ready(fd)
-
-    @property
-    def closed(self) -> bool:
-        """Whether nobody will come in any more."""
-        return self._left is not None and not self._left
-
-    def _ready(self, fd: int) -> None:
-        for _ in range(_AT_ONCE):
-            if self._left is not None and not self._left.get(fd):
-                self._finish(fd)
-                return
-            try:
-                connection = self._model.listener.take(fd)
-            except OSError as error:
-                self.shut()
-                self._model.loop.soon(self._pauses.next(error.strerror or str(error)), self.open)
-                return
-            if connection is None:
-                if self._left is not None:
-                    self._finish(fd)
-                return
-            if self._left is not None:
-                self._left[fd] -= 1
-            self._pauses.over()
-            self._admit(connection)
-            if not self._open:
-                return
-
-    def _finish(self, fd: int) -> None:
-        assert self._left is not None
-        if self._open:
-            self._model.loop.forget(fd)
-        self._left.pop(fd, None)
-        if not self._left:
-            self._model.listener.close()
 
 
 def queued(listener: Listener, fd: int) -> int:

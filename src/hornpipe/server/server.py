@@ -97,7 +97,11 @@ class Server:
     def run(self) -> Counts:
         """Serve until it is told to end, as ``serve`` does."""
         listener = self._listen()
-        self._serving = Serving(self._settings, self._service, listener, self._program)
+        try:
+            self._serving = Serving(self._settings, self._service, listener, self._program)
+        except BaseException:
+            listener.close()
+            raise
         self._serving.run(self._tell_ready)
         if self._serving.interrupted:
             raise KeyboardInterrupt
@@ -135,6 +139,8 @@ class Server:
             else:
                 self._start_thread(listener)
         except BaseException:
+            if self._serving is not None:
+                self._serving.loop.ask(self._serving.terminate)
             listener.close()
             raise
         return self
@@ -148,17 +154,23 @@ class Server:
         told, telling = pipe()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         flush_printed()
-        with told:
-            with life, telling:
-                spawn.fork_child(
-                    Recipe("a server", ()), lambda: self._be_child(listener, life, telling, mask), NEVER, child
-                )
-            self._child = child
-            listener.leave()
-            wait.one(told.fileno(), wait.READ, NEVER)
-            if not os.read(told.fileno(), 1):
-                status = child.wait(after(LAST))
-                raise ChildProcessError(f"the server ended at its start: it {status}; its stderr says why")
+        try:
+            with told:
+                with life, telling:
+                    spawn.fork_child(
+                        Recipe("a server", ()), lambda: self._be_child(listener, life, telling, mask), NEVER, child
+                    )
+                listener.leave()
+                wait.one(told.fileno(), wait.READ, NEVER)
+                if not os.read(told.fileno(), 1):
+                    status = child.wait(after(LAST))
+                    raise ChildProcessError(f"the server ended at its start: it {status}; its stderr says why")
+        except BaseException:
+            child.end(group=True)
+            child.close()
+            self._life.close()
+            raise
+        self._child = child
 
     def _be_child(self, listener: Listener, life: Descriptor, telling: Descriptor, mask: set[int]) -> NoReturn:
         os._exit(lived(self._live, listener, life, telling, mask))

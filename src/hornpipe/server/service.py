@@ -59,12 +59,18 @@ class Service:
         try:
             if self.limits.per_client_timeout is not None:
                 connection.limit(after(self.limits.per_client_timeout))
+            returned = False
             try:
                 self.handler(connection)
+                returned = True
             finally:
                 if connection._successor is not None:
                     connection = connection.latest
-                connection.close()
+                try:
+                    connection.close()
+                except OSError:
+                    if returned:  # else what the handler has raised is what is told
+                        raise
         except ConnectionError as error:
             verdict = "gone"
             self.numbers.add(counts.GONE, 1)

@@ -87,7 +87,13 @@ class Threaded(Model):
         thread = threading.Thread(target=self._work, name="hornpipe-server", daemon=True)
         self._threads.add(thread)
         self._idle += 1
-        thread.start()
+        try:
+            thread.start()
+        except BaseException:
+            # Counted as idle it would be taken for somebody who takes over.
+            self._threads.discard(thread)
+            self._idle -= 1
+            raise
 
     def _work(self) -> None:
         try:
