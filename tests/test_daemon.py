@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+import hornpipe as hp
 from hornpipe.pidfile import AlreadyRunning, PidFile, running
 from hornpipe.testing.patience import wait_until
 from hornpipe.testing.processes import find_marked, look_at, read_proc, wait_gone
@@ -530,6 +531,20 @@ finally:
         assert done.stderr == "cannot become a daemon: Resource temporarily unavailable\n"
         assert running(yard.pidfile) is None
 
+    def test_a_fork_that_fails_at_once_changes_nothing(self, yard):
+        """gotcha:SP5"""
+        done = yard.start("""
+def none():
+    raise BlockingIOError(11, "Resource temporarily unavailable")
+os.fork = none
+try:
+    hp.daemonize(FOLDER + "/daemon.pid", stdout=hp.cmd("cat"))
+except BlockingIOError as error:
+    from hornpipe import image
+    print(error.errno, image.is_daemon, os.path.exists(FOLDER + "/daemon.pid"))
+""")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "11 False False\n", "")
+
     @pytest.mark.parametrize("ends", ["daemon.ready(); live()", "sys.exit(6)"])
     def test_a_kill_of_the_one_in_between_after_the_forks_changes_little(self, yard, ends):
         """gotcha:DM2: whether it is ready is said by the daemon; only its exit code is lost, and never guessed."""
@@ -739,6 +754,20 @@ while True:
                     ours.close()
             finally:
                 asker.kill()
+
+    def test_who_asks_is_not_held_up_by_a_fifo(self, tmp_path):
+        os.mkfifo(tmp_path / "pid")
+        with hp.alarm(20):
+            assert running(tmp_path / "pid") is None
+
+    def test_it_goes_although_the_service_manager_has_gone(self, tmp_path, monkeypatch):
+        """gotcha:DM6"""
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+        ours = PidFile(tmp_path / "pid")
+        ours.hold()
+        with pytest.raises(FileNotFoundError):
+            hp.Daemon(ours, supervised=True).close()
+        assert not (tmp_path / "pid").exists()
 
     def test_one_who_asks_for_longer_than_an_instant_is_waited_for(self, tmp_path, monkeypatch):
         """gotcha:DM4: he has to wait for the processor while he has the lock; a daemon would not share it."""

@@ -525,6 +525,8 @@ rest()
             hp.restart_on_hup(keep={"x": 9999})
         with pytest.raises(ValueError, match="line feed"):
             hp.restart_on_hup(keep={"x\ny": 0})
+        with pytest.raises(TypeError, match="check must be"):
+            hp.restart_on_hup(check="true")
         assert hp.SIG["HUP"] == "DEFAULT"
 
     def test_only_the_main_thread_may_ask_for_it(self):

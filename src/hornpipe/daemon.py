@@ -72,11 +72,13 @@ class Daemon:
 
     def close(self) -> None:
         """Remove the pidfile and tell the service manager that we are stopping."""
-        if self.supervised:
-            supervision.notify(STOPPING=1)
-        if self._pidfile is not None:
-            self._pidfile.remove()
-            self._pidfile = None
+        try:
+            if self.supervised:
+                supervision.notify(STOPPING=1)
+        finally:
+            if self._pidfile is not None:
+                self._pidfile.remove()
+                self._pidfile = None
 
     def __enter__(self) -> Self:
         return self
@@ -163,6 +165,10 @@ def daemonize(
     try:
         first = os.fork()
     except BaseException:
+        image.is_daemon = False
+        outlets.close()
+        if held is not None:
+            held.remove()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         raise
     if first:

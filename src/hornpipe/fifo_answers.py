@@ -81,12 +81,14 @@ class Answers(Generic[Str]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        for sink in self._taken:
-            sink.close()
-        for used, _until in self._used:
-            _let_go(used)
-            used.close()
-        self._tidy()
+        try:
+            for sink in self._taken:
+                sink.close()
+            for used, _until in self._used:
+                _let_go(used)
+                used.close()
+        finally:
+            self._tidy()
 
     def _tidy(self) -> None:
         """Leave no name; a signal handler may have raised between any two steps."""

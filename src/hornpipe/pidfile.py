@@ -122,7 +122,8 @@ def running(path: str | os.PathLike[Any]) -> int | None:
     One that is just starting, and has not written its number yet, is not there yet.
     """
     try:
-        opened = Descriptor(above_stdio(os.open(path, os.O_RDONLY | os.O_CLOEXEC)))
+        # Not to be held up by a FIFO, which is nobody's pidfile.
+        opened = Descriptor(above_stdio(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)))
     except FileNotFoundError:
         return None
     with opened:

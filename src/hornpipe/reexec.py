@@ -55,6 +55,8 @@ def restart_on_hup(
     if image.rehearsal is not None:
         come_up(image.rehearsal)
     check_timeout(timeout)
+    if not isinstance(check, bool | Command):
+        raise TypeError(f"check must be true, false or a cmd(), not {check!r}")
     check_main_thread("restart_on_hup()")
     arguments = same_again()
     for name, thing in (keep or {}).items():
