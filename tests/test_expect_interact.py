@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import hornpipe.expect as pexpect
+from hornpipe.expect import interaction
 from hornpipe.testing.patience import wait_until
 from hornpipe.testing.processes import look_at
 
@@ -105,6 +106,15 @@ with open({str(report)!r}, "w") as file:
     person.delayafterclose = 30
     person.close()
     assert (person.exitstatus, report.read_text()) == (0, "False")
+
+
+def test_a_terminal_that_has_hung_up_is_no_error_when_we_go_on():
+    """gotcha:TTY10: HUP is followed by CONT, upon which the terminal is made raw again."""
+    master, slave = os.openpty()
+    ours = interaction._OurTerminal(slave)
+    os.close(master)
+    ours.raw()
+    os.close(slave)
 
 
 def test_a_stop_from_outside_gives_the_terminal_back_for_as_long_as_it_lasts():

@@ -33,8 +33,12 @@ class _OurTerminal:
         self._before: Any = termios.tcgetattr(fd) if os.isatty(fd) else None
 
     def raw(self) -> None:
-        if self._before is not None:
+        if self._before is None:
+            return
+        try:
             tty.setraw(self._fd, termios.TCSADRAIN)
+        except termios.error:
+            pass  # it has hung up, as the next read will tell: the kernel sends CONT after the HUP
 
     def restore(self) -> None:
         if self._before is None:

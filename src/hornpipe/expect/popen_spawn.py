@@ -111,7 +111,8 @@ class PopenSpawn(SpawnBase):
             if count:
                 continue
             ready = dict(wait.on_any(wanted, deadline))
-            if not ready:
+            # Output without end is always ready, and no excuse.
+            if not ready or (sink.fileno() not in ready and deadlines.passed(deadline)):
                 raise TIMEOUT(
                     f"{self.name} does not read what is sent to it: "
                     f"{sent} of {len(view)} bytes were taken within {self.timeout:g} s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Coroutine
@@ -145,8 +146,6 @@ def zsh(command: str = "zsh", args: tuple[str, ...] = ("--no-rcs", "-V", "+Z")) 
 
 
 def _environment(**added: str) -> dict[str, str]:
-    import os
-
     return {**os.environ, **added}
 
 

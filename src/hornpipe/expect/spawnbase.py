@@ -303,22 +303,20 @@ class SpawnBase(Transport):
     def _at_end(self, searcher: Patterns, error: EOF) -> int:
         self.before = self._stream.take_all()
         self.after = EOF
-        return self._without_match(searcher.eof_index, EOF, f"{error}: {self._described(searcher)}")
+        return self._without_match(searcher.eof_index, EOF, str(error), searcher)
 
     def _timed_out(self, searcher: Patterns, timeout: float | None) -> int:
         self.before = self._stream.seen()
         self.after = TIMEOUT
         limit = "" if timeout is None else f" after {max(0, timeout):g} s"
-        return self._without_match(searcher.timeout_index, TIMEOUT, f"Timeout exceeded{limit}: {{}}", searcher)
+        return self._without_match(searcher.timeout_index, TIMEOUT, f"Timeout exceeded{limit}", searcher)
 
-    def _without_match(
-        self, index: int, kind: type[ExceptionPexpect], message: str, searcher: Patterns | None = None
-    ) -> int:
+    def _without_match(self, index: int, kind: type[ExceptionPexpect], why: str, searcher: Patterns) -> int:
         if index >= 0:
             self.match, self.match_index = kind, index
             return index
         self.match = self.match_index = None
-        raise kind(message if searcher is None else message.format(self._described(searcher))) from None
+        raise kind(f"{why}: {self._described(searcher)}") from None
 
     def _described(self, searcher: Patterns) -> str:
         tail = self.before[-_SHOWN:]

@@ -214,10 +214,11 @@ class Transport:
         while sent < len(view):
             count = self._write_some(view[sent : sent + self._piece])
             sent += count
-            if sent == len(view) or count:
+            if count:
                 continue
             bits = wait.on(self._open_fd, wait.READ | wait.WRITE if reading else wait.WRITE, deadline)
-            if not bits:
+            # Output without end is always ready, and no excuse.
+            if not bits or (not bits & wait.WRITE and deadlines.passed(deadline)):
                 raise TIMEOUT(
                     f"{self.name} does not read what is sent to it: "
                     f"{sent} of {len(view)} bytes were taken within {self.timeout:g} s"
