@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sysconfig
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import hornpipe as hp
+from hornpipe.cli.clocks import Question, ask, ask_all
 from hornpipe.testing import hostile
 
 HORNPIPE = str(Path(sysconfig.get_path("scripts"), "hornpipe"))
@@ -189,6 +191,18 @@ def test_what_is_no_host_is_refused_before_anybody_is_asked(host):
     done = clocks("127.0.0.1:1", host)
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_no_room_for_threads_is_a_verdict():
+    question = Question("tcp", daytime=False, timeout=20)
+    address = question.address("localhost:1")
+    before = threading.stack_size((1 << 47) - 4096)  # more than there is of addresses
+    try:
+        assert ask(question, "localhost:1", address).said == "can't start new thread"
+        with pytest.raises(BlockingIOError, match="can't start new thread"):
+            list(ask_all(question, ["localhost:1"], [address]))
+    finally:
+        threading.stack_size(before)
 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]"])

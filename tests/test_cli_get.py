@@ -228,6 +228,12 @@ class TestFailures:
             assert why in done.stderr.decode()
             assert len(done.stderr.splitlines()) == 1
 
+    def test_it_is_told_where_it_does_not_go(self):
+        with answering(b"HTTP/1.1 302 Found\r\nLocation: http://300.1.1.1/\r\nContent-Length: 0\r\n\r\n") as (peer, _):
+            done = get(at(peer))
+        assert done.returncode == PROTOCOL
+        assert b"sent to where we do not go: 'http://300.1.1.1/' names no server" in done.stderr
+
     def test_a_circle_of_redirects_ends(self):
         with answering(b"HTTP/1.1 301 Round\r\nLocation: /\r\nContent-Length: 0\r\n\r\n") as (peer, asked):
             done = get(at(peer))
@@ -267,7 +273,8 @@ class TestFailures:
             assert get("-o", "/dev/full", at(peer)).returncode == FILE
 
     @pytest.mark.parametrize(
-        "url", ["localhost", "ftp://x/", "http://", "http://u:secret@x/", "http://x:99999/", "http://[/"]
+        "url",
+        ["localhost", "ftp://x/", "http://", "http://u:secret@x/", "http://x:99999/", "http://[/", "http://127.1/"],
     )
     def test_what_is_no_url_of_the_web_is_refused_at_once(self, url):
         """gotcha:PR6: and a password in it is not repeated."""

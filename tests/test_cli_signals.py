@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import hornpipe as hp
+from hornpipe.cli import app
 
 HORNPIPE = str(Path(sysconfig.get_path("scripts"), "hornpipe"))
 EVERY = sorted(int(number) for number in signal.valid_signals() if number < 32 or number >= signal.SIGRTMIN)
@@ -37,6 +38,38 @@ def told(*arguments):
     done = run("--json", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("signals >&-", "hornpipe signals: Bad file descriptor\n"),
+        ("cat /dev/null - <&- >&-", "-: Bad file descriptor\n"),
+        ("signals >/dev/full", "hornpipe signals: No space left on device\n"),
+        ("run --help >/dev/full", "hornpipe: No space left on device\n"),
+    ],
+)
+def test_output_that_goes_nowhere_is_told_in_one_line(line, why):
+    done = subprocess.run(["sh", "-c", f'exec "$0" {line}', HORNPIPE], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", why)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["clocks", "--timeout", "nan", "localhost"],
+        ["connect", "--timeout", "nan", "tcp://localhost:1"],
+        ["get", "--timeout", "nan", "http://localhost/"],
+        ["daemon", "stop", "--pidfile", "/no/such", "--grace", "nan"],
+        ["serve", "--idle", "nan", "tcp://127.0.0.1:0", "cat"],
+    ],
+)
+def test_a_time_that_is_no_number_is_refused_at_once(words, capsys):
+    """gotcha:T2"""
+    assert app.main(words) == 2
+    told = capsys.readouterr()
+    assert (told.out, len(told.err.splitlines())) == ("", 1)
+    assert "'nan' is not a valid number" in told.err
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 _ABSENT = "hornpipe: this command needs click and rich: pip install 'hornpipe[cli]' (hornpipe run works without)"
 _USAGE = 2
@@ -72,7 +72,23 @@ def leave(code: int) -> NoReturn:
             sys.stdout.flush()
     except BrokenPipeError:
         code = reader_gone()
+    except OSError as error:
+        if not code:  # else it has been told of
+            complain(f"hornpipe: {reason(error)}")
+        reader_gone()
+        code = code or 1
     sys.exit(code)
+
+
+def closed_stdout() -> TextIO:
+    """In place of a stdout that we were started without: what is written there fails, and is not lost in silence."""
+    import io
+
+    null = os.open(os.devnull, os.O_RDONLY)
+    if null != 1:
+        os.dup2(null, 1)
+        os.close(null)
+    return io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)))
 
 
 def reader_gone() -> int:

@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from hornpipe.cli import complain, die_of, reason
+from hornpipe.cli import closed_stdout, complain, die_of, reason
 from hornpipe.cli.wording import Number, Quiet
 
 _ELSEWHERE = ("cat", "clocks", "completion", "connect", "daemon", "fifo", "get", "ipcrm", "ipcs", "serve")
@@ -136,6 +136,8 @@ def signals_command(pids: tuple[int, ...], as_json: bool) -> None:
 
 def main(arguments: list[str]) -> int:
     """Do what a command line asks for; the exit status. Errors are one line."""
+    if sys.stdout is None:
+        sys.stdout = closed_stdout()
     try:
         # Without click's own mode, which says "Aborted!".
         code = hornpipe.main(arguments, prog_name="hornpipe", standalone_mode=False)

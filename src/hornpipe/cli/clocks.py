@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -17,6 +18,7 @@ import click
 import hornpipe as hp
 from hornpipe import wait
 from hornpipe.cli import printable
+from hornpipe.cli.wording import Seconds
 from hornpipe.deadline import NEVER, after, seconds_left
 from hornpipe.fd import pipe
 
@@ -82,7 +84,7 @@ class Clock(NamedTuple):
 @click.option("--daytime", is_flag=True, help="Ask for the line that people read (port 13), not for seconds (port 37).")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     default=10,
     show_default=True,
     metavar="S",
@@ -134,8 +136,13 @@ def ask_all(question: Question, hosts: Sequence[str], addresses: Sequence[hp.Add
         # Threads, and not one loop: connecting has a loop of its own, over all addresses of a host. They take no signal
         # from the main thread, and end with the program: nobody waits for those that still wait.
         with hp.signals.block("INT", "TERM", "HUP"):
-            for _ in range(min(_AT_ONCE, len(hosts))):
-                threading.Thread(target=work, name="clock", daemon=True).start()
+            for number in range(min(_AT_ONCE, len(hosts))):
+                try:
+                    threading.Thread(target=work, name="clock", daemon=True).start()
+                except RuntimeError as error:  # no room for more of them: those that there are do it all
+                    if not number:
+                        raise OSError(errno.EAGAIN, str(error)) from None
+                    break
         for _ in hosts:
             wait.one(reader.fileno(), wait.READ, NEVER)
             os.read(reader.fileno(), 1)
@@ -150,7 +157,7 @@ def ask(question: Question, host: str, address: hp.Address) -> Clock:
             answer = _by_datagram(question, address, end)
         else:
             answer = _by_stream(question, address, end)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, RuntimeError) as error:  # RuntimeError: no thread for the look-up
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return Clock(host, False, None, printable(why))
     if question.daytime:

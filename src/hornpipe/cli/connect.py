@@ -17,6 +17,7 @@ import click
 import hornpipe as hp
 from hornpipe import wait
 from hornpipe.cli import complain
+from hornpipe.cli.wording import Seconds
 
 if TYPE_CHECKING:
     import ssl
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     metavar="S",
     help="Seconds that connecting may take, the look-up of the name included.",
 )
@@ -72,7 +73,7 @@ def connect_command(
         raise click.UsageError(str(error)) from None
     hp.signals.unwind("TERM", "HUP")
     with connection, _moved(connection, tls) as other, _input(crlf) as source, _keys(by_byte):
-        if sys.stdin.isatty():
+        if os.isatty(0):
             complain(f"[connected to {address}]")
         try:
             hp.relay((source, 1), other, until="other")
@@ -121,7 +122,7 @@ def _with_cr() -> None:
 @contextlib.contextmanager
 def _keys(wanted: bool) -> Iterator[None]:
     """Put the terminal into a mode in which every key is read at once, and back."""
-    if not (wanted and sys.stdin.isatty()):
+    if not (wanted and os.isatty(0)):
         yield
         return
     before = termios.tcgetattr(0)

@@ -20,7 +20,7 @@ import click
 import hornpipe as hp
 from hornpipe import wait
 from hornpipe.cli import complain, run
-from hornpipe.cli.wording import Quiet
+from hornpipe.cli.wording import Quiet, Seconds
 from hornpipe.deadline import after
 from hornpipe.fd import Descriptor
 from hornpipe.pidfile import AlreadyRunning, PidFile, running
@@ -61,7 +61,7 @@ _pidfile = click.option(
 )
 _grace = click.option(
     "--grace",
-    type=click.FloatRange(min=0),
+    type=Seconds(zero=True),
     default=10,
     show_default=True,
     metavar="S",
@@ -123,7 +123,7 @@ def restart_command(
 ) -> None:
     """Stop it if it runs, and start COMMAND."""
     wanted = Wanted(command, stdout, stderr, chdir, user)
-    _check(wanted)
+    _found(command[0])
     _stop(pidfile, grace)
     _start(pidfile, wanted)
 
@@ -214,17 +214,18 @@ def _stop(pidfile: Path, grace: float) -> None:
     click.echo(f"stopped: process {found.pid}")
 
 
-def _check(wanted: Wanted) -> None:
-    """Complain about what cannot be started before anything is stopped."""
-    if shutil.which(wanted.command[0]) is None:
-        complain(f"hornpipe daemon: {wanted.command[0]}: not found, or not executable")
+def _found(program: str) -> str:
+    """Where it is; what cannot be started is complained about before anything is stopped."""
+    path = shutil.which(program)
+    if path is None:
+        complain(f"hornpipe daemon: {program}: not found, or not executable")
         raise click.exceptions.Exit(_NOT_FOUND)
+    return os.path.abspath(path)
 
 
 def _start(pidfile: Path, wanted: Wanted) -> None:
-    _check(wanted)
-    program = shutil.which(wanted.command[0]) or wanted.command[0]
-    command = hp.cmd(os.path.abspath(program), *wanted.command[1:], stdin=hp.NULL, contain=True, check=False)
+    program, *arguments = wanted.command
+    command = hp.cmd(_found(program), *arguments, stdin=hp.NULL, contain=True, check=False)
     if wanted.user is not None:
         command = command.with_options(user=wanted.user)
     logs = [_open(path) for path in (wanted.stdout, wanted.stderr)]

@@ -14,6 +14,7 @@ import click
 
 import hornpipe as hp
 from hornpipe.cli import complain, printable
+from hornpipe.cli.wording import Seconds
 from hornpipe.deadline import after
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Wanted(NamedTuple):
 @click.option("--ca", metavar="FILE", help="For https, trust the authorities (or the certificate) in FILE, no others.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     metavar="S",
     help="Seconds for each document, from the look-up to its last byte.",
 )

@@ -9,8 +9,9 @@ import click
 
 import hornpipe as hp
 from hornpipe.cli import complain
+from hornpipe.cli.wording import Seconds
 
-_SECONDS = click.FloatRange(min=0, min_open=True)
+_SECONDS = Seconds()
 _COUNT = click.IntRange(min=1)
 
 
@@ -47,7 +48,7 @@ _COUNT = click.IntRange(min=1)
 )
 @click.option(
     "--grace",
-    type=click.FloatRange(min=0),
+    type=Seconds(zero=True),
     default=10,
     show_default=True,
     metavar="S",

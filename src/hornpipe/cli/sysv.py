@@ -228,7 +228,7 @@ def _may_go(entry: Listed, wanted: Wanted) -> bool:
 
 
 def _agreed(count: int) -> bool:
-    if not sys.stdin.isatty():
+    if not os.isatty(0):
         complain("hornpipe ipcrm: nothing was removed: there is no terminal to ask on, and --yes was not given")
         return False
     # On stderr: the list may be on its way into a file.

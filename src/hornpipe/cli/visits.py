@@ -42,8 +42,12 @@ def parse(url: str) -> SplitResult:
     if parts.username is not None:
         # Arguments are public in /proc (gotcha:PR6).
         raise ValueError(f"the URL of {parts.hostname} has a name or password in it, which everybody here could read")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname.encode("idna").decode()
-    netloc = host if parts.port is None else f"{host}:{parts.port}"
+    try:
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname.encode("idna").decode()
+        netloc = host if parts.port is None else f"{host}:{parts.port}"
+        hp.Address.parse(f"tcp://{host}:{parts.port or 80}")
+    except ValueError as error:
+        raise ValueError(f"{url!r} names no server: {error}") from None
     return SplitResult(parts.scheme, netloc, quote(parts.path, _SAFE) or "/", quote(parts.query, _SAFE), "")
 
 
@@ -118,7 +122,9 @@ class Visit(http.client.HTTPConnection):
         super().__init__(url.netloc)
         self._tls = url.scheme == "https" and (trusted or True)
         self._server_name = url.hostname
-        self._where = where or hp.Address.parse(f"tcp://{url.netloc if url.port else f'{url.netloc}:{self.port}'}")
+        self._where = where or hp.Address.parse(
+            f"tcp://{url.netloc}" + ("" if url.port is not None else f":{self.port}")
+        )
         self._deadline = 0
         self._reply: http.client.HTTPResponse | None = None
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import click
 
 from hornpipe.cli import complain, reader_gone, reason
@@ -19,6 +22,22 @@ class Quiet(click.Group):
         except OSError as error:
             complain(f"{ctx.command_path} {ctx.invoked_subcommand}: {reason(error)}")
             raise click.exceptions.Exit(1) from None
+
+
+class Seconds(click.FloatRange):
+    """A time in seconds: more than 0, or with ``zero`` that too; and a number at all, which "nan" is not."""
+
+    name = "number"
+
+    def __init__(self, *, zero: bool = False) -> None:
+        super().__init__(min=0, min_open=not zero)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number that a word stands for."""
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a valid number.", param, ctx)
+        return seconds
 
 
 class Number(click.IntRange):
