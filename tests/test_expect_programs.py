@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import hornpipe.expect as pexpect
-from hornpipe.expect import pxssh, replwrap
+from hornpipe.expect import popen_spawn, pxssh, replwrap
 from hornpipe.testing import stubborn
 from hornpipe.testing.between_lines import before_each_line
 from hornpipe.testing.patience import wait_until
