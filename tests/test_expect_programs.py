@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import hornpipe.expect as pexpect
-from hornpipe.expect import popen_spawn, pxssh, replwrap
+from hornpipe.expect import pxssh, replwrap
 from hornpipe.testing import stubborn
 from hornpipe.testing.between_lines import before_each_line
 from hornpipe.testing.patience import wait_until
@@ -317,13 +317,6 @@ def test_sending_to_one_that_does_not_read_has_an_end():
         with pytest.raises(pexpect.TIMEOUT, match=r"\d+ of 100000 bytes"):
             child.send(b"line\n" * 20_000)
         assert time.monotonic() - began < 15  # of the thirty that it lives
-
-
-@pytest.mark.parametrize("spawn", [pexpect.spawn, popen_spawn.PopenSpawn])
-def test_one_that_talks_without_end_and_does_not_read_has_an_end_too(spawn):
-    """gotcha:TTY7: what comes is always ready, and no excuse."""
-    with spawn("yes", timeout=0.05) as child, pytest.raises(pexpect.TIMEOUT, match=r"\d+ of 200000 bytes"):
-        child.send(b"no\n" * 66_666 + b"no")
 
 
 def test_sending_to_one_that_wants_to_be_read_first_does_not_hang():
