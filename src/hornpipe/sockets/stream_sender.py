@@ -64,8 +64,7 @@ class StreamSender(Handle[Str]):
         encoded = self._codec.encode(data if self._newline == "\n" else self._with_newlines(data))
         ends = b"\n" in encoded
         if self._interrupts_itself():
-            self._pending.extend(encoded)
-            self._left_to_others = True
+            self._leave_behind(encoded)
             return len(data)
         with self._sending:
             sent = self._send_at_once(encoded) if ends and not self._pending and len(encoded) < _BLOCK else 0
@@ -77,6 +76,15 @@ class StreamSender(Handle[Str]):
 
     _left_to_others = False
     """Whether a signal's handler has gathered something for whom it had interrupted."""
+    _behind = b""
+    """What it could not put where the rest is, of which something was just being sent."""
+
+    def _leave_behind(self, data: bytes) -> None:
+        try:
+            self._pending.extend(data)
+        except BufferError:
+            self._behind += data
+        self._left_to_others = True
 
     def _interrupts_itself(self) -> bool:
         """Whether we are a signal's handler that came while this thread was sending here.
@@ -123,6 +131,9 @@ class StreamSender(Handle[Str]):
             over = not self._has_unsent()
         if self._left_to_others:
             self._left_to_others = False
+            with self._sending:
+                behind, self._behind = self._behind, b""
+                self._pending.extend(behind)
             over = not self._has_unsent()
         return over
 
@@ -160,7 +171,7 @@ class StreamSender(Handle[Str]):
 
     def _send_now(self, data: bytearray) -> int:
         try:
-            # No view of it: while there is one, a handler could add nothing.
-            return self._socket.calls.send(data if len(data) <= _MOST_SENT else data[:_MOST_SENT], NO_WAIT)
+            with memoryview(data) as whole, whole[:_MOST_SENT] as part:
+                return self._socket.calls.send(part, NO_WAIT)
         except BlockingIOError:
             return 0
