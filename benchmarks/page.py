@@ -13,7 +13,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 PLOTS = PAGE.parent / "performance"
 README = PAGE.parent.parent / "README.md"
 _ROW = re.compile(
-    r"^\| \[[\d.]+\]\(docs/performance\.md#(?P<name>[\w-]+)\)(?P<rest> \|.*\| `(?P<peer>[^`]+)` \|)$", re.MULTILINE
+    r"^\| \[[\d.]+\]\(docs/performance\.md#(?P<name>[\w-]+)\)(?P<rest> \|.*\| `(?P<peer>[^`]+)`.* \|)$", re.MULTILINE
 )
 _FOUND = re.compile(r"(?:ahead of|x the speed of) (?P<peer>.+?)(?: \([\d/]+\))?: (?P<times>[\d.]+)")
 OURS, THEIRS, LIMIT = "#0b6e4f", "#8a93a0", "#222222"
