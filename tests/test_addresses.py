@@ -6,13 +6,14 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 import hornpipe as hp
-from hornpipe.address import INTERNET, UNIX
+from hornpipe.address import _KNOWN, INTERNET, UNIX
 
 LABELS = st.from_regex(r"[a-z][a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True).filter(
     lambda label: not label.startswith("xn--")
@@ -139,6 +140,15 @@ def test_the_longest_names_are_taken_by_the_kernel() -> None:
 def test_services_have_numbers(service: str, port: int) -> None:
     """perlipc:N1"""
     assert hp.Address.parse(f"tcp://localhost:{service}").port == port
+
+
+def test_services_that_are_known_by_heart_have_the_systems_numbers() -> None:
+    """perlipc:N1"""
+    listed = set()
+    for line in Path("/etc/services").read_text().splitlines():
+        if words := line.partition("#")[0].split():
+            listed |= {(name, int(words[1].partition("/")[0])) for name in (words[0], *words[2:])}
+    assert [entry for entry in _KNOWN.items() if entry not in listed] == []
 
 
 def test_an_unknown_service_says_what_to_write() -> None:

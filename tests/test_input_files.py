@@ -83,7 +83,9 @@ def test_a_file_that_is_missing_is_reported_and_the_rest_is_read(capfd):
     write("there", b"line\n")
     os.mkdir("folder")
     lines = hp.inputs(["missing", "there", "folder", "there"])
+    open_before = os.listdir("/proc/self/fd")
     assert list(lines) == ["line\n", "line\n"]
+    assert os.listdir("/proc/self/fd") == open_before  # although the errors are kept, with all that they know
     assert capfd.readouterr().err.splitlines() == ["missing: No such file or directory", "folder: Is a directory"]
     assert [type(error) for error in lines.failed] == [FileNotFoundError, IsADirectoryError]
     perl = subprocess.run(

@@ -93,7 +93,8 @@ def test_inside_the_block_nobody_else_has_it_and_after_it_anybody(path, form):
 
 
 def test_a_file_that_is_not_there_is_made(tmp_path):
-    with hp.lock(tmp_path / "new", timeout=0):
+    with (lock := hp.lock(tmp_path / "new", timeout=0)) as held:
+        assert held is lock
         assert not perl_can_have(tmp_path / "new")
 
 

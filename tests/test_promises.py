@@ -136,8 +136,20 @@ def test_every_gotcha_is_told_and_held_by_a_test_that_names_it() -> None:
         assert gotcha in named, f"{held['test']} does not name {gotcha}"
 
 
-def test_every_page_that_the_readme_names_is_there() -> None:
-    readme = (HERE.parent / "README.md").read_text()
-    named = re.findall(r"\]\(([^)#:]+\.md)\)", readme)
-    assert len(named) > 20
-    assert [name for name in named if not (HERE.parent / name).is_file()] == []
+def places_in(page: Path) -> set[str]:
+    """The names that the headings of a page have in links."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_no_link_leads_nowhere() -> None:
+    """To a file of ours, or a place in a page."""
+    top = HERE.parent
+    found = 0
+    for page in [top / "README.md", top / "CONTRIBUTING.md", top / "examples" / "README.md", *PAGES]:
+        for name, place in re.findall(r'\]\(([^)#:\s"]*)#?([^)\s:"]*)\)', page.read_text()):
+            target = page.parent / name if name else page
+            assert target.is_file(), f"{page.name} leads to {name}"
+            assert not place or place in places_in(target), f"{page.name} leads to {name}#{place}"
+            found += 1
+    assert found > 350
