@@ -85,7 +85,7 @@ class TestMany:
     def test_one_after_the_other_leaves_nothing(self, model: Any) -> None:
         """gotcha:SRV2: no descriptor, zombie or memory is left by 100,000."""
         count = 100_000 if SOAK else 200
-        # In a process of its own: what a fork takes grows with what the forking one has, and this one has all the tests.
+        # In a process of its own: what a fork takes grows with what the forking one has, and this has all the tests.
         with hp.cmd(sys.executable, "-c", GREETER, model).reader() as program:
             address = hp.Address.parse(program.readline().strip())
             pid = program.pid
