@@ -57,7 +57,7 @@ pid_t child_begin(const struct child_plan *plan, int alone, struct child_birth *
         made->program[1] = NULL;
         made->plan.candidates = made->program;
     }
-    made->failure.error = 0;
+    made->failure = (struct child_failure){0};
     made->inside = 1;
     /* All signals blocked: one that arrives for the child before its exec waits for the child's own default. */
     sigfillset(&all);
@@ -65,8 +65,10 @@ pid_t child_begin(const struct child_plan *plan, int alone, struct child_birth *
     pid = child_clone_unhandled(CLONE_VM | CLONE_CHILD_CLEARTID | (alone ? 0 : CLONE_PIDFD), be_born, made, made->stack,
                                 sizeof made->stack, pidfd, &made->inside);
     /* Somebody else's wait(-1) cannot have been quicker then; and the child is on its way meanwhile. */
-    if (pid >= 0 && alone)
-        *pidfd = (int)child_call(SYS_pidfd_open, pid, 0, 0, 0);
+    if (pid >= 0 && alone) {
+        long opened = child_call(SYS_pidfd_open, pid, 0, 0, 0);
+        *pidfd = opened < 0 ? -1 : (int)opened;
+    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (pid < 0) {
         made->inside = 0;

@@ -3,8 +3,8 @@
 #define HORNPIPE_BIRTHS_H
 
 /* From now on `what` is called in each forked child whose parent had other threads, which it is told, or in which `*mark`
- * is not 0 (NULL: only where there were threads). Nobody is called in vain: the first call into a module, and the first word written to a
- * page, cost a child about a microsecond each. */
+ * is not 0 (NULL: only where there were threads). Nobody is called in vain: the first call into a module, and the first
+ * word written to a page, cost a child about a microsecond each. */
 void births_expect(void (*what)(int threads), const int *mark);
 
 /* In a child, once the interpreter knows that it is one. */

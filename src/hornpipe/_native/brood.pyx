@@ -82,9 +82,7 @@ TIME, OTHER, TAKEN, NO_ROOM, REFUSED, ENDED = range(6)
 cdef enum:
     A_TIME, AN_OTHER, A_TAKEN, A_NO_ROOM, A_REFUSED, AN_ENDED
 cdef enum:
-    LISTENER = 1
     EVENTS = 32
-    DOORS = 64
     IN_A_ROW = 16
     CLOSELY = 1000000  # nanoseconds
     AWAY = 4  # milliseconds
@@ -94,12 +92,7 @@ LOOK = 40
 
 
 include "siblings.pxi"
-
-
-cdef struct door:
-    int fd
-    int left
-    int place
+include "doors.pxi"
 
 
 cdef class Name:
@@ -111,15 +104,14 @@ cdef class Name:
         return client_name(&self.name, self.size)
 
 
-cdef class Brood(Siblings):
+cdef class Brood(Doors):
     """The children, the sockets whose clients they serve, and what else is waited for.
 
     Until ``fork_for_each`` has said what children do nobody is forked, and who is taken in is the caller's.
     """
     cdef list lives
-    cdef bint is_open, wanted_open, draining, told_drained, wants_pidfd
-    cdef door doors[DOORS]
-    cdef int count_of_doors, in_a_row, door
+    cdef bint told_drained, wants_pidfd
+    cdef int in_a_row, door
     cdef readonly Name name
     """Who came in last."""
     cdef Numbers numbers
@@ -139,15 +131,9 @@ cdef class Brood(Siblings):
 
     def __cinit__(self, list listeners, int most, int per_address, Numbers numbers, Py_ssize_t begun, Py_ssize_t ended,
                   bint pidfds):
-        cdef int i
-        self.taken = -1
+        self.taken = self.beside_us = -1
         self.name = Name.__new__(Name)
-        if len(listeners) > DOORS:
-            raise ValueError(f"clients are taken in at {DOORS} sockets at most, not at {len(listeners)}")
-        self.count_of_doors = len(listeners)
-        for i in range(self.count_of_doors):
-            self.doors[i].fd = listeners[i]
-            self.doors[i].left = -1
+        self.set_up(listeners)
         self.per_address, self.wants_pidfd = per_address, pidfds
         self.numbers, self.begun, self.ended = numbers, begun, ended
         self.make_room(most)
@@ -176,52 +162,6 @@ cdef class Brood(Siblings):
         those milliseconds.
         """
         self.shared, self.keeper, self.me = shared, keeper, getpid()
-
-    def open(self):
-        """Take clients in, as long as there is room."""
-        self.wanted_open = True
-        self.swing()
-
-    def shut(self):
-        """Take nobody in."""
-        self.wanted_open = False
-        self.swing()
-
-    cdef int swing(self) except -1:
-        """Open or shut, as is wanted and as there is room."""
-        cdef int i
-        cdef bint wanted = self.wanted_open and self.alive < self.most
-        if wanted == self.is_open:
-            return 0
-        self.is_open = wanted
-        for i in range(self.count_of_doors):
-            if self.doors[i].left and wanted:
-                # Of those who wait at a socket one is woken, not all (gotcha:SRV4).
-                self.add(self.doors[i].fd, <uint64_t>LISTENER << 32 | i, EPOLLIN | EPOLLEXCLUSIVE)
-            elif self.doors[i].left:
-                self.remove(self.doors[i].fd)
-        return 0
-
-    def drain(self, list left):
-        """Take in so many at each socket, or those who wait, if they are fewer; then nobody."""
-        cdef int i
-        self.shut()
-        for i in range(self.count_of_doors):
-            self.doors[i].left = 0 if i >= len(left) else <int>left[i]
-        self.draining = True
-        self.open()
-
-    @property
-    def drained(self):
-        """Whether nobody will be taken in any more."""
-        return self.is_drained()
-
-    cdef bint is_drained(self) noexcept:
-        cdef int i
-        for i in range(self.count_of_doors):
-            if self.doors[i].left:
-                return False
-        return True
 
     def client_name(self):
         """Who was taken in last, whoever comes after him."""
@@ -321,20 +261,6 @@ cdef class Brood(Siblings):
         self.in_a_row = self.count_of_doors == 1
         return True
 
-    cdef bint nobody_waits(self, epoll_event *events, int ready) noexcept:
-        """Before the end: shut the doors at which nobody is (any more); whether those were the last ones."""
-        cdef int which, i
-        cdef bint knocks
-        if self.is_drained():
-            return False
-        for which in range(self.count_of_doors):
-            knocks = ready == EVENTS  # there may be more
-            for i in range(ready):
-                knocks = knocks or events[i].data.u64 == (<uint64_t>LISTENER << 32 | which)
-            if self.doors[which].left and not knocks:
-                self.finish(which)
-        return self.is_drained()
-
     cdef int bury(self, int place) except -2:
         if not self.reap(place):
             return -1
@@ -351,11 +277,6 @@ cdef class Brood(Siblings):
                 return True
             place = newer
         return False
-
-    cdef void finish(self, int which) noexcept:
-        if self.is_open:
-            self.remove(self.doors[which].fd)
-        self.doors[which].left = 0
 
     cdef int take_in(self, int which) except -2:
         cdef int fd
@@ -418,7 +339,7 @@ cdef class Brood(Siblings):
         PyOS_AfterFork_Parent()
         if pid > 0:
             setpgid(pid, pid)
-            self.born(pid, pidfd_of(pid) if self.wants_pidfd else -1)
+            self.born(pid, open_pidfd(pid) if self.wants_pidfd else -1)
             close(self.taken)
         pthread_sigmask(SIG_SETMASK, &before, NULL)
         if pid < 0:

@@ -120,9 +120,10 @@ int child_stays_when_dead(void);
  * for the child's end in any case is spared being woken at the exec, and needs nothing that bounds it. */
 struct child_birth;
 
-/* Begins one; a plan without candidates is for what argv[0] names. Returns the pid, or -1: this is none of the plans, or not a machine, that it can be done with, or it has
- * failed; child_launch has to be asked. *birth, and all that the plan points to, stays as it is until
- * child_has_our_memory says no more. With `alone` we are the only thread, and nobody else can wait for the child. */
+/* Begins one; a plan without candidates is for what argv[0] names. Returns the pid; or -1, where the plan asks for more
+ * than this can do, where the machine cannot do it, or when it has failed: then child_launch is to be asked. *birth,
+ * and all that the plan points to, stays as it is until child_has_our_memory says no more. With `alone` we are the only
+ * thread, and nobody else can wait for the child. *pidfd is -1 if there is no room for one. */
 pid_t child_begin(const struct child_plan *plan, int alone, struct child_birth **birth, int *pidfd);
 
 /* Whether it has not exec'ed yet, nor ended. */

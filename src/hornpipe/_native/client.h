@@ -22,6 +22,6 @@ int client_is_lost(int error);
 int client_lacks_room(int error);
 /* Whom a limit for each address counts: a host, or at a Unix name a user. Never 0. */
 uint64_t client_whom(int fd, const union any_name *name);
-/* The name as the socket module has it. */
+/* The name as the socket module has it, but that of a Unix socket always as bytes. */
 PyObject *client_name(const union any_name *name, socklen_t size);
 #endif

@@ -1,5 +1,6 @@
 #include <Python.h>
 
+#include "alone.h"
 #include "clock.h"
 #include "guard.h"
 #include "own_pipe.h"
@@ -298,7 +299,7 @@ static struct clock *clock_of_this_thread(void) {
     mine = calloc(1, sizeof *mine);
     if (!mine)
         return NULL;
-    mine->main = getpid() == (pid_t)syscall(SYS_gettid);
+    mine->main = is_first_thread();
     pthread_setspecific(key, mine);
     return mine;
 }

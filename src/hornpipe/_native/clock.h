@@ -7,6 +7,7 @@
 #define HORNPIPE_CLOCK_H
 
 #include <signal.h>
+#include <stddef.h>
 #include <time.h>
 
 /* One for each thread that has waited; it stays until the thread ends. */
@@ -51,6 +52,19 @@ static inline long long monotonic_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+/* Until a deadline, for a system call: NULL is for ever, and nothing is left of what lies in the past. 0 does, which
+ * needs no look at the clock. */
+static inline struct timespec *time_left(long long deadline, struct timespec *left) {
+    long long ns = deadline > 0 ? deadline - monotonic_ns() : 0;
+    if (deadline < 0)
+        return NULL;
+    if (ns < 0)
+        ns = 0;
+    left->tv_sec = ns / 1000000000LL;
+    left->tv_nsec = ns % 1000000000LL;
+    return left;
 }
 
 /* Puts the handler of the clock signal in place; the hook is what else it does. */

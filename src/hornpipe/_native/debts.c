@@ -8,6 +8,7 @@
 #define ROWS 256
 
 static struct debts *rows[ROWS];
+int debts_opened;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static struct debts **find(int id) {
@@ -44,6 +45,7 @@ struct debts *open_debts(int id, size_t count, int fresh) {
     }
     if (debts)
         debts->handles++;
+    debts_opened = 1;
     pthread_mutex_unlock(&lock);
     return debts;
 }
@@ -69,8 +71,9 @@ void forget_debts(int id) {
     pthread_mutex_unlock(&lock);
 }
 
-void debts_in_child(void) {
-    pthread_mutex_init(&lock, NULL); /* of a thread that is not here, perhaps */
+void debts_in_child(int threads) {
+    if (threads)
+        pthread_mutex_init(&lock, NULL); /* a thread that is not here may hold it */
     for (size_t row = 0; row < ROWS; row++)
         for (struct debts *debts = rows[row]; debts; debts = debts->next)
             memset(debts->owed, 0, debts->count * sizeof debts->owed[0]);

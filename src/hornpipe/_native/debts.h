@@ -18,6 +18,8 @@ struct debts *open_debts(int id, size_t count, int fresh);
 void close_debts(struct debts *debts);
 /* The set was removed: ids are used again, with time. */
 void forget_debts(int id);
-/* In a forked child, which owes nothing. */
-void debts_in_child(void);
+/* In a forked child, which inherits no undo and so owes nothing (semop(2)). */
+void debts_in_child(int threads);
+/* Whether there has been an account. */
+extern int debts_opened;
 #endif

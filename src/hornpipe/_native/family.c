@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "family.h"
 #include "cgroup.h"
+#include "pidfd.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -10,21 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#ifndef SYS_pidfd_open /* one number for every architecture but alpha */
-#define SYS_pidfd_open 434
-#define SYS_pidfd_send_signal 424
-#endif
 
 struct processes family;
 static struct processes others;
 static int pass, found;
 static pid_t self;
-
-int open_pidfd(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 
 static void push(struct processes *list, const struct process *process) {
     if (list->count == list->room) {
@@ -94,7 +87,7 @@ void signal_process(const struct process *target, int number) {
         if (pidfd < 0)
             kill(target->pid, next);
         else
-            syscall(SYS_pidfd_send_signal, pidfd, next, NULL, 0);
+            signal_pidfd(pidfd, next);
     if (pidfd >= 0)
         close(pidfd);
 }

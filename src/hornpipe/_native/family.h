@@ -23,6 +23,5 @@ int family_signal_new(int number);
 void signal_process(const struct process *target, int number);
 /* Whether it is a child of ours, by the kernel's word: no /proc needed, and nothing is reaped. */
 int own_child(pid_t pid);
-int open_pidfd(pid_t pid);
 
 #endif

@@ -24,7 +24,7 @@ cdef class Held:
     cdef void begin(self) noexcept:
         global holding
         block_all(&self.before)
-        self.main = in_main_thread()
+        self.main = is_first_thread()
         if self.main:
             holding += 1
 

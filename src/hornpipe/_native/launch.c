@@ -206,7 +206,7 @@ pid_t child_launch(const struct child_plan *plan, int share_memory, int want_pid
                    int *pidfd, int *report, struct child_failure *failure) {
     int pipe_ends[2] = {-1, -1};
     *pidfd = *report = -1;
-    failure->error = 0;
+    *failure = (struct child_failure){0};
     if (!share_memory && pipe2(pipe_ends, O_CLOEXEC) < 0) {
         child_failed(failure, STAGE_FORK, 1);
         return -1;

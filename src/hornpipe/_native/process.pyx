@@ -7,18 +7,12 @@ from posix.types cimport pid_t
 cdef extern from *:
     """
     #include <errno.h>
-    #include <signal.h>
     #include <stdint.h>
     #include <sys/ioctl.h>
     #include <sys/syscall.h>
-    #include <sys/wait.h>
     #include <unistd.h>
     #ifdef __linux__
     #include <sys/prctl.h>
-    #endif
-
-    #ifndef P_PIDFD
-    #define P_PIDFD 3
     #endif
 
     /* linux/pidfd.h of Linux 6.15; declared here so that older headers build it too. */
@@ -41,34 +35,6 @@ cdef extern from *:
         }
         *status = facts.exit_code;
         return 0;
-    }
-
-    static int signal_pidfd(int pidfd, int number) {
-    #ifdef SYS_pidfd_send_signal
-        return (int)syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0);
-    #else
-        (void)pidfd, (void)number;
-        errno = ENOSYS;
-        return -1;
-    #endif
-    }
-
-    /* The raw wait status; -1 not ended yet; -2 not ours to wait for; -3 see errno. */
-    static int reap_child(pid_t pid, int pidfd) {
-        siginfo_t facts;
-        facts.si_pid = 0;
-        int result;
-        do
-            result = pidfd >= 0 ? waitid((idtype_t)P_PIDFD, (id_t)pidfd, &facts, WEXITED | WNOHANG)
-                                : waitid(P_PID, (id_t)pid, &facts, WEXITED | WNOHANG);
-        while (result < 0 && errno == EINTR);
-        if (result < 0)
-            return errno == ECHILD ? -2 : -3;
-        if (facts.si_pid == 0)
-            return -1;
-        if (facts.si_code == CLD_EXITED)
-            return (facts.si_status & 0xff) << 8;
-        return (facts.si_status & 0x7f) | (facts.si_code == CLD_DUMPED ? 0x80 : 0);
     }
 
     static int in_foreground(void) {
@@ -103,12 +69,17 @@ cdef extern from *:
             close(fd);
     }
     """
-    int pidfd_exit_status(int, int *) nogil
-    int signal_pidfd(int, int) nogil
-    int reap_child(pid_t, int) nogil
+    int pidfd_exit_status(int, int *)
     int in_foreground()
-    int subreap() nogil
-    void close_between(int, int) nogil
+    int subreap()
+    void close_between(int, int)
+
+cdef extern from "pidfd.h":
+    enum:
+        STILL_RUNS
+        NOT_TOLD
+    int signal_pidfd(int, int)
+    int reap_now(pid_t, int)
 
 cdef extern from "Python.h":
     object PyErr_SetFromErrno(object)
@@ -125,10 +96,10 @@ def reap(int pid, int pidfd, list found):
 
     The kernel says it once. Were it returned, a signal handler could run before the caller has it.
     """
-    cdef int status = reap_child(pid, pidfd)
-    if status == -3:
+    cdef int status = reap_now(pid, pidfd)
+    if status == NOT_TOLD:
         PyErr_SetFromErrno(OSError)
-    if status != -1:
+    if status != STILL_RUNS:
         found.append(status)
 
 

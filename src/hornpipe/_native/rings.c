@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "rings.h"
 
+#include "clock.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -9,7 +11,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -140,12 +141,10 @@ static void throttle(int number, ucontext_t *context) {
 }
 
 void record_of(int number, const siginfo_t *info, struct signal_record *record) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
     memset(record, 0, sizeof *record);
     record->number = number;
     record->code = info->si_code;
-    record->when = now.tv_sec * 1000000000LL + now.tv_nsec;
+    record->when = monotonic_ns();
     if ((number == SIGSEGV || number == SIGBUS || number == SIGILL || number == SIGFPE || number == SIGTRAP) &&
         info->si_code > 0) {
         record->address = (long long)(intptr_t)info->si_addr;

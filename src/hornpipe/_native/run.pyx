@@ -3,9 +3,8 @@
 clone(2), execve(2), waitid(2).
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact
-from libc.errno cimport ECHILD, errno
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport malloc
 from libc.string cimport memchr, memcpy, memset, strchr
 from posix.types cimport pid_t
 
@@ -25,14 +24,7 @@ cdef extern from "child.h" nogil:
 
 cdef extern from *:
     """
-    #include <signal.h>
-    #include <sys/syscall.h>
-    #include <sys/wait.h>
-    #include <unistd.h>
-
-    #ifndef P_PIDFD
-    #define P_PIDFD 3
-    #endif
+    #include "pidfd.h"
 
     extern char **environ;
 
@@ -42,21 +34,16 @@ cdef extern from *:
     #define STRINGS_STAY 0
     #endif
 
-    struct reaping { int pidfd; siginfo_t facts; };
+    struct reaping { int pidfd; pid_t pid; siginfo_t facts; };
     static long do_reap(void *arguments, long *words) {
         struct reaping *reaping = arguments;
+        int kind = reaping->pidfd >= 0 ? P_PIDFD : P_PID, number = reaping->pidfd >= 0 ? reaping->pidfd : reaping->pid;
         if (words) {
-            words[0] = SYS_waitid, words[1] = P_PIDFD, words[2] = reaping->pidfd, words[3] = (long)&reaping->facts;
+            words[0] = SYS_waitid, words[1] = kind, words[2] = number, words[3] = (long)&reaping->facts;
             words[4] = WEXITED, words[5] = 0;
             return 0;
         }
-        return waitid((idtype_t)P_PIDFD, (id_t)reaping->pidfd, &reaping->facts, WEXITED);
-    }
-
-    static int status_of(const siginfo_t *facts) {
-        if (facts->si_code == CLD_EXITED)
-            return (facts->si_status & 0xff) << 8;
-        return (facts->si_status & 0x7f) | (facts->si_code == CLD_DUMPED ? 0x80 : 0);
+        return waitid((idtype_t)kind, (id_t)number, &reaping->facts, WEXITED);
     }
     """
     char **environ
@@ -65,9 +52,10 @@ cdef extern from *:
         pass
     struct reaping:
         int pidfd
+        pid_t pid
         siginfo_t facts
     long do_reap(void *, long *) noexcept nogil
-    int status_of(const siginfo_t *)
+    int raw_status(const siginfo_t *)
 
 cdef extern from "Python.h":
     void Py_INCREF(object)
@@ -212,14 +200,15 @@ def run(tuple argv, child, set ours, uint64_t stay_ignored, success):
     birth.kept = argv, c_argv, c_environment
     if not birth.begin(&plan, True, child, ours):
         return None
-    wanted.pidfd = child.pidfd
+    wanted.pidfd, wanted.pid = child.pidfd, child.pid
     if timed(do_reap, &wanted, -1, CAN_BE_GUARDED) < 0:
         # A handler has waited for it, which was somebody else's or the same one's.
         return birth.failure()
-    child._raw.append(status_of(&wanted.facts))
+    child._raw.append(raw_status(&wanted.facts))
     if child._raw[0] == 0:
         child.status = success
         ours.discard(child)
         child.pidfd = -1
-        close_one(wanted.pidfd)
+        if wanted.pidfd >= 0:
+            close_one(wanted.pidfd)
     return birth.failure()

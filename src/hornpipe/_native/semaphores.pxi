@@ -39,15 +39,7 @@ cdef extern from *:
     struct operations { int id; struct sembuf *list; size_t count; long long deadline; struct timespec left; };
     static long do_operations(void *arguments, long *words) {
         struct operations *operations = arguments;
-        struct timespec *left = NULL;
-        if (operations->deadline >= 0) {
-            long long ns = operations->deadline - monotonic_ns();
-            if (ns < 0)
-                ns = 0;
-            left = &operations->left;
-            left->tv_sec = ns / 1000000000LL;
-            left->tv_nsec = ns % 1000000000LL;
-        }
+        struct timespec *left = time_left(operations->deadline, &operations->left);
     #ifdef SYS_semtimedop
         if (words) {
             words[0] = SYS_semtimedop, words[1] = operations->id, words[2] = (long)operations->list;
@@ -96,7 +88,8 @@ cdef extern from "debts.h":
     c_debts *open_debts(int, size_t, int)
     void close_debts(c_debts *)
     void forget_debts(int)
-    void debts_in_child()
+    void debts_in_child(int) noexcept
+    int debts_opened
 
 SEM_UNDO = c_undo
 
@@ -105,12 +98,7 @@ cdef enum:
     MOST = 32767  # SEMVMX
 
 
-def _owe_nothing_in_child():
-    """A forked child inherits no undo."""
-    debts_in_child()
-
-
-register_at_fork(after_in_child=_owe_nothing_in_child)
+expect_births(debts_in_child, &debts_opened)
 
 
 cdef int check_set(int result, int id) except -1:

@@ -2,55 +2,24 @@
 
 cdef extern from *:
     """
-    #include <errno.h>
-    #include <signal.h>
-    #include <sys/syscall.h>
-    #include <sys/wait.h>
-    #include <unistd.h>
-
-    #ifndef P_PIDFD
-    #define P_PIDFD 3
-    #endif
-
-    static int pidfd_of(pid_t pid) {
-    #ifdef SYS_pidfd_open
-        return (int)syscall(SYS_pidfd_open, pid, 0);
-    #else
-        (void)pid;
-        return -1;
-    #endif
-    }
-
-    /* As waitid says it: -1 it runs, -2 somebody else has had its status, else the raw status. */
-    static int raw_status(pid_t pid, int pidfd) {
-        siginfo_t facts;
-        int result;
-        facts.si_pid = 0;
-        do
-            result = pidfd >= 0 ? waitid((idtype_t)P_PIDFD, (id_t)pidfd, &facts, WEXITED | WNOHANG)
-                                : waitid(P_PID, (id_t)pid, &facts, WEXITED | WNOHANG);
-        while (result < 0 && errno == EINTR);
-        if (result < 0)
-            return -2;
-        if (facts.si_pid == 0)
-            return -1;
-        return facts.si_code == CLD_EXITED ? (facts.si_status & 0xff) << 8 : (facts.si_status & 0x7f);
-    }
+    #include "pidfd.h"
 
     static int signal_child(pid_t pid, int pidfd, int number) {
         /* A child leads its own group; not reaped yet, its number is nobody else's. */
         if (kill(-pid, number) == 0)
             return 0;
-    #ifdef SYS_pidfd_send_signal
-        if (pidfd >= 0)
-            return (int)syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0);
-    #endif
-        return kill(pid, number);
+        return pidfd >= 0 ? signal_pidfd(pidfd, number) : kill(pid, number);
     }
     """
-    int pidfd_of(pid_t) nogil
-    int raw_status(pid_t, int) nogil
-    int signal_child(pid_t, int, int) nogil
+    int signal_child(pid_t, int, int)
+
+cdef extern from "pidfd.h":
+    enum:
+        STILL_RUNS
+        NOT_OURS
+        NOT_TOLD
+    int open_pidfd(pid_t)
+    int reap_now(pid_t, int)
 
 
 cdef enum:
@@ -121,11 +90,14 @@ cdef class Siblings:
     def __len__(self):
         return self.alive
 
-    cdef int add(self, int fd, uint64_t data, unsigned int events=EPOLLIN) except -1:
+    cdef bint is_added(self, int fd, uint64_t data, unsigned int events) noexcept:
         cdef epoll_event event
         event.events = events
         event.data.u64 = data
-        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) < 0:
+        return epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) == 0
+
+    cdef int add(self, int fd, uint64_t data, unsigned int events=EPOLLIN) except -1:
+        if not self.is_added(fd, data, events):
             PyErr_SetFromErrno(OSError)
         return 0
 
@@ -170,7 +142,7 @@ cdef class Siblings:
             place = self.members[place].newer
         return found
 
-    cdef int enter(self, pid_t pid, int pidfd, uint64_t who) except -1:
+    cdef void enter(self, pid_t pid, int pidfd, uint64_t who) noexcept:
         cdef int place = self.free_places[self.most - 1 - self.alive]
         cdef member *made = self.members + place
         made.pid, made.pidfd, made.whom = pid, pidfd, who
@@ -184,11 +156,10 @@ cdef class Siblings:
         self.youngest = place
         self.alive += 1
         self.place, self.pid = place, pid
-        if pidfd >= 0:
-            self.add(pidfd, <uint64_t>MEMBER << 32 | place)
-        else:
-            self.blind_count += 1
-        return 0
+        if pidfd >= 0 and not self.is_added(pidfd, <uint64_t>MEMBER << 32 | place, EPOLLIN):
+            close(pidfd)  # the user has used up what may be watched (epoll(7)): it goes on without
+            made.pidfd = -1
+        self.blind_count += made.pidfd < 0
 
     cdef bint reap(self, int place) noexcept:
         """Whether the child in this place has ended, and is reaped now; the place is free then."""
@@ -196,9 +167,11 @@ cdef class Siblings:
         cdef int status
         if dead.pid == 0:
             return False
-        status = raw_status(dead.pid, dead.pidfd)
-        if status == -1:
+        status = reap_now(dead.pid, dead.pidfd)
+        if status == STILL_RUNS:
             return False
+        if status == NOT_TOLD:
+            status = NOT_OURS
         if dead.pidfd >= 0:
             self.remove(dead.pidfd)
             close(dead.pidfd)

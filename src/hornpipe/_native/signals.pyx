@@ -2,12 +2,11 @@
 
 What a signal means to whom is decided above; here it is only taken down and handed out.
 """
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 from posix.types cimport pid_t, uid_t
-
 
 from hornpipe._native.timed_call cimport BOUNDS_ITSELF, CAN_BE_GUARDED, LATE, expect_births, timed, use_clock_hook
 from hornpipe._native.timed_call cimport interrupt_until_told as nudge
@@ -40,7 +39,6 @@ cdef extern from "rings.h" nogil:
     int is_event(int)
     int rings_install(int, int)
     void rings_merge(int)
-    int rings_installed(int)
     void rings_act(int, const action *, int)
     long long rings_recorded(int)
     long long rings_merged(int)
@@ -62,6 +60,7 @@ cdef extern from *:
     #include <sys/syscall.h>
     #include <time.h>
     #include <unistd.h>
+    #include "alone.h"
     #include "clock.h"
 
     static int send_value(pid_t pid, int number, long long value) {
@@ -95,12 +94,7 @@ cdef extern from *:
     struct taking { int number; long long deadline; sigset_t set; siginfo_t info; struct timespec left; };
     static long take_pending(void *arguments, long *words) {
         struct taking *taking = arguments;
-        struct timespec *left = taking->deadline < 0 ? NULL : &taking->left;
-        long long ns = taking->deadline > 0 ? taking->deadline - monotonic_ns() : 0;
-        if (ns < 0)
-            ns = 0;
-        taking->left.tv_sec = ns / 1000000000LL;
-        taking->left.tv_nsec = ns % 1000000000LL;
+        struct timespec *left = time_left(taking->deadline, &taking->left);
         sigemptyset(&taking->set);
         sigaddset(&taking->set, taking->number);
         if (words) {
@@ -123,8 +117,6 @@ cdef extern from *:
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, before);
     }
-
-    static int in_main_thread(void) { return getpid() == (pid_t)syscall(SYS_gettid); }
     """
     int send_value(pid_t, int, long long)
     int send_record "send_again"(const signal_record *)
@@ -138,7 +130,7 @@ cdef extern from *:
     ctypedef struct sigset_t:
         pass
     void block_all(sigset_t *)
-    int in_main_thread()
+    int is_first_thread()
     int SIG_SETMASK
     int pthread_sigmask(int, const sigset_t *, sigset_t *)
     int sigaddset(sigset_t *, int)

@@ -7,7 +7,7 @@ from libc.errno cimport EINTR, errno
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, strlen
-from posix.types cimport gid_t, pid_t, uid_t
+from posix.types cimport gid_t, pid_t
 
 from _signal import SIG_IGN as IGNORED, getsignal
 
@@ -15,10 +15,8 @@ from hornpipe._native.timed_call cimport expect_births
 
 cdef extern from *:
     """
-    #include <errno.h>
     #include <signal.h>
     #include <stdint.h>
-    #include <sys/syscall.h>
     #include <unistd.h>
 
     extern char **environ;
@@ -29,20 +27,12 @@ cdef extern from *:
         BIT(SIGHUP) | BIT(SIGINT) | BIT(SIGQUIT) | BIT(SIGUSR1) | BIT(SIGUSR2) | BIT(SIGPIPE) | BIT(SIGALRM) |
         BIT(SIGTERM) | BIT(SIGCHLD) | BIT(SIGTSTP) | BIT(SIGTTIN) | BIT(SIGTTOU) | BIT(SIGXFSZ) | BIT(SIGIO);
 
-    static int open_pidfd(pid_t pid) {
-    #ifdef SYS_pidfd_open
-        return (int)syscall(SYS_pidfd_open, pid, 0);
-    #else
-        (void)pid;
-        errno = ENOSYS;
-        return -1;
-    #endif
-    }
-
     """
     char **environ
     const uint64_t ignored_by_some
-    int open_pidfd(pid_t) nogil
+
+cdef extern from "pidfd.h":
+    int open_pidfd(pid_t)
 
 cdef extern from "Python.h":
     void PyOS_BeforeFork()
@@ -350,12 +340,12 @@ cdef int fork_one(object child_main, object child, set ours) except -1:
     try:
         # Else a handler that is due would run in a hook of the fork, which swallows what it raises.
         PyErr_CheckSignals()
+        add_to(ours, child)
     except BaseException:
         close(gate[0])
         close(gate[1])
         pthread_sigmask(SIG_SETMASK, &before, NULL)
         raise
-    add_to(ours, child)
     PyOS_BeforeFork()
     pid = fork()
     error = errno

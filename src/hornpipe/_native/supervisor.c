@@ -24,7 +24,9 @@
 #include "arguments.h"
 #include "cgroup.h"
 #include "child.h"
+#include "clock.h"
 #include "family.h"
+#include "pidfd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +38,6 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Keep in step with contain.py. */
@@ -56,12 +57,6 @@ static int children, reaped_count;        /* whether there are any; how many the
 static int told_stopped, told_survivors;
 static int64_t kill_at = -1, killing_since = -1, next_round, pause_between = 2 * MILLISECOND;
 
-static int64_t now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 static int64_t later(int64_t base, int64_t delay) { /* -1: never */
     int64_t sum;
     return delay < 0 || __builtin_add_overflow(base, delay, &sum) ? -1 : sum;
@@ -70,7 +65,7 @@ static int64_t later(int64_t base, int64_t delay) { /* -1: never */
 static void begin_killing(void) {
     if (killing_since >= 0)
         return;
-    killing_since = now();
+    killing_since = monotonic_ns();
     next_round = killing_since + pause_between; /* mostly over by then */
 }
 
@@ -153,7 +148,7 @@ static void kill_tree(void) {
 static void killing_round(void) {
     if (contain)
         kill_tree();
-    int64_t when = now(), report_at = killing_since + 50 * MILLISECOND;
+    int64_t when = monotonic_ns(), report_at = killing_since + 50 * MILLISECOND;
     /* Who is runnable is dying and waits for a processor. Where nobody is seen, one there must be. */
     int held = !family.count && (children || cgroup_populated()), some[2] = {program, 0};
     for (int i = 0; i < family.count; i++)
@@ -249,8 +244,7 @@ static int reap(void) {
         if (facts.si_pid == program && start_fd >= 0)
             read_start(); /* it cannot block: its only writer is dead */
         if (facts.si_pid == program) {
-            tell(EXITED, facts.si_code == CLD_EXITED ? (facts.si_status & 0xff) << 8
-                                                     : facts.si_status | (facts.si_code == CLD_DUMPED ? 0x80 : 0), 0, 0);
+            tell(EXITED, raw_status(&facts), 0, 0);
             if (contain && !shared_group()) /* the other stages of a pipeline go on */
                 signal_group(SIGKILL); /* before the reaping, while the number is surely its */
             program = 0;
@@ -280,7 +274,7 @@ static void obey(void) {
         else if (order.kind == SIGNAL)
             signal_all(order.a);
         else if (order.kind == TERMINATE) {
-            int64_t then = later(now(), order.b);
+            int64_t then = later(monotonic_ns(), order.b);
             if (then >= 0 && (kill_at < 0 || then < kill_at)) /* a second one can only hurry */
                 kill_at = then;
             signal_all(SIGTERM);
@@ -297,7 +291,7 @@ static void supervise(int signal_fd) {
         children = reap();
         if (ended && (!contain || (!children && !cgroup_populated())))
             return;
-        int64_t when = now(), next = -1;
+        int64_t when = monotonic_ns(), next = -1;
         if (ended || (kill_at >= 0 && when >= kill_at))
             begin_killing();
         else if (deadline >= 0 && when >= deadline && killing_since < 0) {

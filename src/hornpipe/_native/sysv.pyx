@@ -14,9 +14,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from libc.errno cimport E2BIG, EAGAIN, EIDRM, EINVAL, ENOMSG, errno
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
-from posix import register_at_fork
 
-from hornpipe._native.timed_call cimport BOUNDS_ITSELF, CAN_BE_GUARDED, LATE, timed
+from hornpipe._native.timed_call cimport BOUNDS_ITSELF, CAN_BE_GUARDED, LATE, expect_births, timed
 
 cdef extern from *:
     """

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 /* Closing a descriptor does not wake a thread that polls it, and the number may soon be
@@ -91,8 +90,6 @@ static void prepare_pipes(void) {
     pthread_key_create(&pipe_key, drop_pipe);
     pthread_atfork(lock_before_fork, unlock_after_fork, start_anew_in_child);
 }
-
-int is_first_thread(void) { return getpid() == (pid_t)syscall(SYS_gettid); }
 
 struct thread_pipe *pipe_of_this_thread(void) {
     pthread_once(&pipe_once, prepare_pipes);
@@ -200,7 +197,7 @@ void empty_pipe_of_signals(void) {
 
 int look_for_signals(long long deadline, int onward) {
     struct thread_pipe *mine = pipe_of_this_thread();
-    struct timespec left, *limit = NULL;
+    struct timespec left, *limit;
     char seen[64];
     ssize_t size;
     int any = 0;
@@ -212,14 +209,9 @@ int look_for_signals(long long deadline, int onward) {
         }
     if (any)
         return 1;
-    if (deadline >= 0) {
-        long long ns = deadline ? deadline - monotonic_ns() : 0;
-        if (ns <= 0)
-            return 0;
-        left.tv_sec = ns / 1000000000LL;
-        left.tv_nsec = ns % 1000000000LL;
-        limit = &left;
-    }
+    limit = time_left(deadline, &left);
+    if (limit && !limit->tv_sec && !limit->tv_nsec)
+        return 0;
     struct pollfd set = {mine->ends[0], POLLIN, 0};
     ppoll(&set, 1, limit, NULL);
     return -1;

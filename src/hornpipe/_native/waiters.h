@@ -2,6 +2,8 @@
 #ifndef HORNPIPE_WAITERS_H
 #define HORNPIPE_WAITERS_H
 
+#include "alone.h"
+
 #include <poll.h>
 
 /* How many descriptors have been closed so far. */
@@ -26,8 +28,6 @@ void empty_pipe_of_signals(void);
 /* Waits until a signal was handled: 1; 0 at the deadline; -1 interrupted. */
 int look_for_signals(long long deadline, int onward);
 
-/* Whether Python's handlers run in this thread. */
+/* Whether Python's handlers run in this thread: is_first_thread, without a system call where it has a pipe. */
 int handles_signals(void);
-/* The same without a look at its pipe: in a forked child it is the one thread there is. */
-int is_first_thread(void);
 #endif
