@@ -137,3 +137,33 @@ with sems, queue: pass
     assert program(body, "told") == "False\nFalse\n"
     if sys.platform == "linux" and os.uname().machine == "x86_64" and os.confstr("CS_GNU_LIBC_VERSION") >= "glibc 2.35":
         assert program(body, "guarded") == "True\nFalse\n"
+
+
+def test_a_wait_goes_on_without_the_guard_when_a_handler_has_started_a_thread_just_before():
+    """gotcha:SIG11: whatever error the handler has met is none of the wait's."""
+    body = """
+import ctypes, fcntl
+from hornpipe._native.buffers import ReadBuffer
+# Handlers that are no code of Python's, in which others would be run at once: each sends the next signal, of a lower
+# number, which is looked for no sooner than at the next look.
+def takes_anything_for(value):
+    return type("Argument", (), {"from_param": staticmethod(lambda given: value)})
+def sends(number):
+    kill = ctypes.CDLL(None)["kill"]
+    kill.argtypes = [takes_anything_for(os.getpid()), takes_anything_for(number)]
+    return kill
+def start(*_):
+    threading.Thread(target=os.write, args=(writer.fileno(), b"1\\n")).start()
+    try:
+        os.stat("/no/such/file")
+    except OSError:
+        pass
+for number, handler in {29: sends(23), 23: sends(12), 12: sends(10), 10: start}.items():
+    signal.signal(number, handler)
+questions, asking = os.pipe()
+fcntl.fcntl(questions, fcntl.F_SETOWN, os.getpid())
+fcntl.fcntl(questions, fcntl.F_SETFL, os.O_ASYNC)  # 29 comes with the question
+with sems, queue:
+    print(ReadBuffer(0).exchange(b"?", asking, reader.fileno(), 64, deadline.after(20)))
+"""
+    assert program(body, "guarded") == "b'1'\n"

@@ -19,7 +19,7 @@ from hornpipe import image, wait
 from hornpipe._native import process as _process
 from hornpipe._native import spawn as _spawn
 from hornpipe.deadline import NEVER
-from hornpipe.fd import Descriptor, above_stdio, nonblocking
+from hornpipe.fd import Descriptor, nonblocking, owned
 from hornpipe.process import Process
 from hornpipe.reaper import Child
 from hornpipe.spawn import SHUT, Ends, await_report, fork_child, launch, plan_of, report_pipe
@@ -173,9 +173,9 @@ def _socket_pair(recipe: Recipe) -> tuple[Descriptor, Descriptor]:
         ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
     except OSError as error:
         raise failure(recipe, error.errno or 0, FORK, 1, []) from None
-    control = Descriptor(above_stdio(ours.detach()))
+    control = owned(ours.detach)
     nonblocking(control.fileno())
-    return control, Descriptor(above_stdio(theirs.detach()))
+    return control, owned(theirs.detach)
 
 
 def _start_program(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from hornpipe import wait
@@ -27,8 +28,8 @@ class Descriptor:
 
     __slots__ = ("_fd",)
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, fd: int = -1) -> None:
+        self._fd = fd  # set by the native room as well: see owned
 
     def fileno(self) -> int:
         """The number; ``ValueError`` once it is closed."""
@@ -83,17 +84,52 @@ def above_stdio(fd: int) -> int:
         os.close(fd)
 
 
+def owned(call: Callable[..., int], *arguments: object) -> Descriptor:
+    """What a native ``call`` opens, on a number above 2; it is owned before a signal's handler can raise.
+
+    In ``Descriptor(os.open(...))`` there is an instant in which the number is nobody's.
+
+    >>> with owned(os.open, os.devnull, os.O_RDONLY | os.O_CLOEXEC) as null:
+    ...     os.read(null.fileno(), 1)
+    b''
+    """
+    made = Descriptor()
+    wait.own(made, call, *arguments)
+    return _lifted(made)
+
+
+def owned_pair(call: Callable[..., tuple[int, int]], *arguments: object) -> tuple[Descriptor, Descriptor]:
+    """The same for a call that opens two."""
+    one, other = Descriptor(), Descriptor()
+    wait.own_both(one, other, call, *arguments)
+    if one._fd > 2 and other._fd > 2:
+        return one, other
+    return _lifted(one), _lifted(other)
+
+
+def open_path(path: str | bytes, flags: int, mode: int, deadline: int) -> Descriptor | None:
+    """``os.open``, which waits for a FIFO's other end, but not beyond the deadline: ``None`` then."""
+    made = Descriptor()
+    return _lifted(made) if wait.open_path(made, path, flags, mode, deadline) else None
+
+
+def open_renewed(path: str | bytes, fresh: bytes, deadline: int) -> tuple[Descriptor, bool] | None:
+    """See ``wait.open_renewed``: what was opened, and whether ``fresh`` is in its place."""
+    made = Descriptor()
+    renewed = wait.open_renewed(made, path, fresh, deadline)
+    return None if renewed is None else (_lifted(made), renewed)
+
+
+def _lifted(made: Descriptor) -> Descriptor:
+    if made._fd > 2:
+        return made
+    with made:
+        return owned(fcntl.fcntl, made._fd, fcntl.F_DUPFD_CLOEXEC, 3)
+
+
 def pipe() -> tuple[Descriptor, Descriptor]:
     """A pipe: its read end and its write end."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    if reader > 2 and writer > 2:
-        return Descriptor(reader), Descriptor(writer)
-    low = Descriptor(reader), Descriptor(writer)
-    try:
-        return Descriptor(above_stdio(low[0].detach())), Descriptor(above_stdio(low[1].detach()))
-    finally:
-        low[0].close()
-        low[1].close()
+    return owned_pair(os.pipe2, os.O_CLOEXEC)
 
 
 def widen(fd: int) -> None:

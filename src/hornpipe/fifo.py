@@ -9,10 +9,9 @@ import stat
 from collections.abc import Callable
 from typing import Any, Generic, Self, cast, overload
 
-from hornpipe import wait
 from hornpipe.deadline import NEVER, after
 from hornpipe.errors import NoAnswer
-from hornpipe.fd import Descriptor, above_stdio, nonblocking
+from hornpipe.fd import Descriptor, nonblocking, open_path
 from hornpipe.fifo_answers import Answers, kind_of, name_beside, named
 from hornpipe.handle import Handle
 from hornpipe.lines import BYTES, TEXT, Codec, Str
@@ -222,13 +221,12 @@ class Fifo(Generic[Str]):
 
     def _open(self, flags: int, deadline: int) -> Descriptor | None:
         try:
-            opened = wait.open_path(self.path, flags | os.O_NOFOLLOW, 0, deadline)
+            fd = open_path(self.path, flags | os.O_NOFOLLOW, 0, deadline)
         except OSError:
             self._check(os.lstat(self.path))
             raise
-        if opened is None:
+        if fd is None:
             return None
-        fd = Descriptor(above_stdio(opened))
         try:
             self._check(os.fstat(fd.fileno()))
         except FileExistsError:

@@ -16,10 +16,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, Protocol, Self
 
-from hornpipe import wait
 from hornpipe.deadline import NEVER, after, passed, sooner
 from hornpipe.errors import ReaderGone
-from hornpipe.fd import Descriptor, above_stdio, nonblocking
+from hornpipe.fd import Descriptor, nonblocking, open_renewed, owned
 from hornpipe.handle import Handle
 from hornpipe.lines import Codec, Str
 
@@ -113,7 +112,7 @@ class Answers(Generic[Str]):
                 self._let_late_ones_go()
             limit = sooner(deadline, after(_LOOK_FOR_LATE if self._used else _LOOK_AGAIN))
             try:
-                opened = wait.open_renewed(self._fifo.path, self._ready[-1][0], limit)
+                opened = open_renewed(self._fifo.path, self._ready[-1][0], limit)
             except FileNotFoundError:
                 self._fifo.create()
             except OSError as error:
@@ -129,14 +128,13 @@ class Answers(Generic[Str]):
     def _take_in_all(self, most: int | None) -> None:
         while self._ready and (most is None or len(self._taken) < most):
             try:
-                opened = wait.open_renewed(self._fifo.path, self._ready[-1][0], 0)
+                opened = open_renewed(self._fifo.path, self._ready[-1][0], 0)
             except OSError:
                 return  # nobody is there; whatever else it is comes up again when we wait
             if opened is not None:
                 self._take_in(*opened)
 
-    def _take_in(self, opened: int, renewed: bool) -> None:
-        sink = Descriptor(above_stdio(opened))
+    def _take_in(self, sink: Descriptor, renewed: bool) -> None:
         if renewed:
             self._fifo.own(self._ready[-1][1])
             self._ready.pop()
@@ -144,7 +142,7 @@ class Answers(Generic[Str]):
             sink.close()
             self._not_a_fifo(OSError(errno.EEXIST, ""))
             return
-        held = Descriptor(above_stdio(os.open(f"/proc/self/fd/{sink.fileno()}", os.O_PATH | os.O_CLOEXEC)))
+        held = owned(os.open, f"/proc/self/fd/{sink.fileno()}", os.O_PATH | os.O_CLOEXEC)
         if not self._used:
             self._look_at_used = after(_LOOK_FOR_LATE)
         elif len(self._used) == _MOST_LATE:
@@ -218,7 +216,7 @@ def _let_go(used: Descriptor) -> None:
 
 def named(path: bytes) -> Descriptor:
     """What has this name now, to be known again; it is neither read nor written."""
-    return Descriptor(above_stdio(os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)))
+    return owned(os.open, path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def kind_of(mode: int) -> str:

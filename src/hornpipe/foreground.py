@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import termios
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hornpipe import wait
+from hornpipe._native.signals import Held
 
 if TYPE_CHECKING:
     from hornpipe.contain import Supervisor
@@ -99,13 +101,8 @@ class Foreground:
 
     def _give(self, group: int) -> None:
         # From the background tcsetpgrp is answered with TTOU, which would stop us.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTTOU])
-        try:
+        with Held(), suppress(OSError):  # the terminal has hung up, or the group has just ended
             os.tcsetpgrp(self.fd, group)
-        except OSError:
-            pass  # the terminal has hung up, or the group has just ended
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _stop_ourselves(self, number: int) -> bool:
         """Stop as the child was stopped; returns when somebody says CONT: whether we are in front then."""

@@ -7,11 +7,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Generic, Self
 
-from hornpipe import wait
 from hornpipe.command import sh
 from hornpipe.deadline import NEVER
 from hornpipe.errors import CommandFailed, SpawnError
-from hornpipe.fd import Descriptor, above_stdio
+from hornpipe.fd import open_path, owned
 from hornpipe.handle import Handle
 from hornpipe.lines import BYTES, TEXT, Codec, Str
 
@@ -64,14 +63,13 @@ class Inputs(Generic[Str]):
 
     def _opened(self, name: str) -> Iterator[Str]:
         if name == "-":
-            return Handle(Descriptor(above_stdio(os.dup(0))), None, self._codec, name="stdin")
+            return Handle(owned(os.dup, 0), None, self._codec, name="stdin")
         if self._commands and name.endswith("|"):
             command = sh(name[:-1])
             return (command if self._codec is TEXT else command.as_bytes()).reader()  # type: ignore[return-value]
         # The name is a name: no leading "<", ">" or "|" and no blank means anything.
-        opened = wait.open_path(name, os.O_RDONLY, 0, NEVER)  # it may be a FIFO that nobody has opened yet
-        assert opened is not None
-        descriptor = Descriptor(above_stdio(opened))
+        descriptor = open_path(name, os.O_RDONLY, 0, NEVER)  # it may be a FIFO that nobody has opened yet
+        assert descriptor is not None
         try:
             os.read(descriptor.fileno(), 0)  # a directory opens, and says only now that it is one
         except OSError:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self
 
 from hornpipe import wait
 from hornpipe.deadline import after, check_timeout
-from hornpipe.fd import Descriptor, above_stdio
+from hornpipe.fd import Descriptor, owned
 
 
 class HasFileno(Protocol):
@@ -55,7 +55,7 @@ class lock:
         if isinstance(self._file, int):
             fd = self._file
         elif isinstance(self._file, str | bytes | os.PathLike):
-            self._ours = Descriptor(above_stdio(os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)))
+            self._ours = owned(os.open, self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             fd = self._ours.fileno()
         else:
             fd = self._file.fileno()

@@ -19,7 +19,7 @@ from hornpipe import wait
 from hornpipe.command import Runnable, fn
 from hornpipe.deadline import NEVER, after, passed, sooner
 from hornpipe.errors import CommandTimeout
-from hornpipe.fd import Descriptor, above_stdio, pipe
+from hornpipe.fd import Descriptor, owned, pipe
 from hornpipe.redirections import NULL
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Outlets:
             return outlet
         if not isinstance(outlet, Runnable):
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            return self._own(Descriptor(above_stdio(os.open(outlet, flags, 0o640))))
+            return self._own(owned(os.open, outlet, flags, 0o640))
         for command, fd in self._commands:
             if command is outlet:
                 return fd
@@ -118,7 +118,7 @@ def _keep(command: Runnable[Any], telling: int) -> None:
 def _pause(until: int, command: Runnable[Any]) -> bool:
     """Let some time pass, but hold nobody up who writes meanwhile; whether they have all gone."""
     while not passed(until):
-        with Descriptor(os.open("/proc/self/fd/0", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as again:
+        with owned(os.open, "/proc/self/fd/0", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC) as again:
             if not wait.one(again.fileno(), wait.WRITE, 0):
                 held = struct.unpack("i", fcntl.ioctl(0, termios.FIONREAD, bytes(4)))[0]
                 lost = os.read(0, held).count(b"\n")

@@ -209,8 +209,8 @@ class Process:
     def forget(self) -> None:
         """Nobody will wait for it: reap it in the background."""
         if not self._forgotten:
+            reaper.drop(self._child)  # first: what a handler raises here must not keep it from being done again
             self._forgotten = True
-            reaper.drop(self._child)
 
     def __enter__(self) -> Self:
         return self

@@ -8,7 +8,7 @@ import struct
 import termios
 from collections.abc import Iterable, Iterator
 
-from hornpipe.fd import Descriptor, above_stdio
+from hornpipe.fd import Descriptor, owned_pair
 
 LONGEST_LINE = 4095
 """Bytes that a line of input may have in canonical mode, its newline not counted: the kernel drops
@@ -30,8 +30,7 @@ def open_pair(rows: int = 24, columns: int = 80) -> tuple[Descriptor, Descriptor
     ...     os.isatty(theirs.fileno())
     True
     """
-    master, slave = os.openpty()
-    ours, theirs = Descriptor(above_stdio(master)), Descriptor(above_stdio(slave))
+    ours, theirs = owned_pair(os.openpty)
     modes = termios.tcgetattr(theirs.fileno())
     modes[1] &= ~termios.ONLCR
     modes[3] &= ~(termios.ECHO | termios.ECHONL)

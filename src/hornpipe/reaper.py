@@ -330,21 +330,23 @@ def _start() -> None:
         return
     import threading
 
-    woken, _wake = pipe()
-    nonblocking(woken.fileno())
-    _thread = threading.Thread(target=_reap, args=(woken,), name="hornpipe-reaper", daemon=True)
-    # It takes no signals: what the program has blocked in its own threads must stay blocked, and
+    from hornpipe._native.signals import Held  # a program that drops no child does without that module
+
+    # In one piece: after what a handler raised in the middle, a _wake without a thread would be told of children for
+    # ever. And the thread takes no signals: what the program has blocked in its own threads must stay blocked, and
     # queued ones come in order only while a single thread takes them (gotcha:SIG14, SIG18).
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        _thread.start()
-    except RuntimeError:
-        # No room for another thread. The next child that is dropped tries again, for this one too.
-        _wake.close()
-        woken.close()
-        _wake = None
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with Held():
+        woken, writer = pipe()
+        nonblocking(woken.fileno())
+        thread = threading.Thread(target=_reap, args=(woken,), name="hornpipe-reaper", daemon=True)
+        _thread, _wake = thread, writer
+        try:
+            thread.start()
+        except RuntimeError:
+            # No room for another thread. The next child that is dropped tries again, for this one too.
+            writer.close()
+            woken.close()
+            _wake = None
 
 
 def _reap(woken: Descriptor) -> None:

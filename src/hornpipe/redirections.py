@@ -8,9 +8,9 @@ from enum import Enum
 from typing import Any
 
 from hornpipe import deadline as deadlines
-from hornpipe import spawn, wait
+from hornpipe import spawn
 from hornpipe.errors import spawn_error
-from hornpipe.fd import Descriptor
+from hornpipe.fd import Descriptor, open_path, owned
 from hornpipe.spawn.recipe import Recipe
 
 
@@ -56,20 +56,17 @@ def open_redirection(
         return spawn.SHUT
     if isinstance(wanted, int):
         return wanted
-    number: int | None = None
     if wanted is NULL:
-        number = os.open(os.devnull, flags & ~(os.O_CREAT | os.O_TRUNC) | os.O_CLOEXEC)
+        opened: Descriptor | None = owned(os.open, os.devnull, flags & ~(os.O_CREAT | os.O_TRUNC) | os.O_CLOEXEC)
     elif isinstance(wanted, os.PathLike):
-        path = os.fspath(wanted)
-        number = wait.open_path(path, flags, 0o666, deadline)
-        if number is None:
-            raise TimeoutError(f"nobody has opened the other end of {path!r}")
-    if number is not None:
-        opened = Descriptor(number)
-        temporary.append(opened)
-        return opened.fileno()
-    theirs: int = wanted.fileno()
-    return theirs
+        opened = open_path(os.fspath(wanted), flags, 0o666, deadline)
+    else:
+        theirs: int = wanted.fileno()
+        return theirs
+    if opened is None:
+        raise TimeoutError(f"nobody has opened the other end of {os.fspath(wanted)!r}")
+    temporary.append(opened)
+    return opened.fileno()
 
 
 def check_open(recipe: Recipe, redirections: tuple[Any, Any, Any]) -> None:

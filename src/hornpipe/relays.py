@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 from hornpipe import wait
 from hornpipe.deadline import after, passed
 from hornpipe.errors import ReaderGone
-from hornpipe.fd import PIPE_SIZE, Descriptor, above_stdio, pipe, widen
+from hornpipe.fd import PIPE_SIZE, Descriptor, owned, pipe, widen
 from hornpipe.handle import Handle
 from hornpipe.locks import HasFileno
 
@@ -146,10 +146,9 @@ class _Modes:
         # A pipe or a terminal may be shared with half the system, and so is its mode (gotcha:P5): an open file
         # of our own has a mode of its own.
         try:
-            again = os.open(f"/proc/self/fd/{fd}", flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            ours = owned(os.open, f"/proc/self/fd/{fd}", flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError:
             return fd, False
-        ours = Descriptor(above_stdio(again))
         self._ours[ours.fileno()] = ours
         return ours.fileno(), True
 

@@ -7,7 +7,6 @@ descriptor of ours meanwhile (promise 11). Numbers are never looked up.
 
 from __future__ import annotations
 
-import signal
 from _socket import (
     AF_INET,
     AF_INET6,
@@ -24,6 +23,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from hornpipe import wait
+from hornpipe._native.signals import Held
 from hornpipe.address import Address
 from hornpipe.deadline import after
 from hornpipe.fd import Descriptor, pipe
@@ -147,13 +147,10 @@ def _in_a_thread(ask: Callable[[], Any], doing: str, deadline: int) -> Any:
     with reader:
         question = _Question(ask, writer)
         thread = threading.Thread(target=question.run, name="hornpipe-look-up", daemon=True)
-        # It inherits a mask with everything blocked: a signal delivered to it would miss those who wait for it.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            thread.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        try:
+            # It inherits a mask with everything blocked: a signal delivered to it would miss those who wait for it.
+            with Held():
+                thread.start()
             if not wait.one(reader.fileno(), wait.READ, deadline):
                 raise TimeoutError(f"time ran out while {doing}")
         finally:

@@ -9,7 +9,7 @@ from typing import Any
 from hornpipe import deadline as deadlines
 from hornpipe import pty, spawn
 from hornpipe.errors import CommandTimeout, brief, indented
-from hornpipe.fd import Descriptor, above_stdio, pipe
+from hornpipe.fd import Descriptor, owned, pipe
 from hornpipe.lines import Codec
 from hornpipe.process import GRACE, Process
 from hornpipe.pump import Keeper, Pump, Sink, Tee, pieces
@@ -120,7 +120,7 @@ class Streams:
             temporary.append(terminal)
             # A program may close its terminal and work on. Were our side closed then, as the end of
             # its output has it, the kernel would send it HUP (gotcha:TTY3).
-            self._terminal = Descriptor(above_stdio(os.dup(ours.fileno())))
+            self._terminal = owned(os.dup, ours.fileno())
 
         ends: list[int | None] = [None, None, None]
         if above is not None:
@@ -145,7 +145,7 @@ class Streams:
                 ends[1] = terminal.fileno()
                 self.stdout = ours
                 if ends[0] == terminal.fileno():
-                    self.stdin = Descriptor(above_stdio(os.dup(ours.fileno())))
+                    self.stdin = owned(os.dup, ours.fileno())
                     if stdin == "null":
                         pty.end_input(self.stdin, stage.input)
             else:

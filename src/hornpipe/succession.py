@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from hornpipe import image, reaper
 from hornpipe._native import signals as _signals
 from hornpipe._native.timed_call import KEPT_SIGNALS
-from hornpipe.fd import Descriptor, flush, flush_printed
+from hornpipe.fd import flush, flush_printed, owned
 from hornpipe.signals.watching import send_back
 
 # Python ignores these two from its start. Made deadly for as much as a microsecond, PIPE would end the
@@ -128,7 +128,7 @@ def _started_directory() -> Iterator[None]:
     if image.directory is None:
         yield
         return
-    with Descriptor(os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as here:
+    with owned(os.open, ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) as here:
         os.chdir(image.directory)
         try:
             yield

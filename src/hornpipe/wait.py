@@ -29,21 +29,22 @@ class ClosedMeanwhile(ValueError):
     """The handle was closed by another thread while this one waited on it."""
 
 
-def until(wanted: list[tuple[int, int]], deadline: int) -> list[tuple[int, int]]:
+def until(wanted: list[tuple[int, int]], deadline: int, seen: int = -1) -> list[tuple[int, int]]:
     """Wait for any of ``[(fd, events), ...]``: those that are ready, with what poll(2) said of them.
 
-    Empty when the deadline passed first.
+    Empty when the deadline passed first; all with OUTDATED when a descriptor has been closed since there were ``seen``
+    closings.
     """
-    ready = _wait.many(wanted, deadline)
+    ready = _wait.many(wanted, deadline, seen)
     for fd, bits in ready:
         if bits == CLOSED:
             raise ClosedMeanwhile(f"descriptor {fd} was closed by another thread")
     return ready
 
 
-def one(fd: int, events: int, deadline: int) -> int:
-    """Wait for one descriptor: what poll(2) said of it, 0 when the deadline passed first."""
-    bits = _wait.one(fd, events, deadline)
+def one(fd: int, events: int, deadline: int, seen: int = -1) -> int:
+    """Wait for one descriptor: what poll(2) said of it, 0 when the deadline passed first; OUTDATED as of ``until``."""
+    bits = _wait.one(fd, events, deadline, seen)
     if bits == CLOSED:
         raise ClosedMeanwhile(f"descriptor {fd} was closed by another thread")
     return bits
@@ -68,9 +69,7 @@ def on_any(wanted: Callable[[], list[tuple[int, int]]], deadline: int) -> list[t
     """``until`` for what another thread may close meanwhile: ``wanted`` gives the numbers, or raises."""
     while True:
         seen = _wait.closings_so_far()
-        ready = _wait.many(wanted(), deadline, seen)
-        if any(bits == CLOSED for _, bits in ready):
-            raise ClosedMeanwhile("a descriptor was closed by another thread")
+        ready = until(wanted(), deadline, seen)
         if not any(bits == OUTDATED for _, bits in ready):
             return ready
 
@@ -111,21 +110,19 @@ def child(pid: int, deadline: int) -> bool | None:
     return None if ended < 0 else bool(ended)
 
 
-def open_path(path: str | bytes, flags: int, mode: int, deadline: int) -> int | None:
-    """Open a path, waiting for a FIFO's other end: the descriptor, close-on-exec; ``None`` at the deadline."""
-    fd = _timed.open_path(os.fsencode(path), flags | os.O_CLOEXEC, mode, deadline)
-    return None if fd < 0 else fd
+def open_path(owner: object, path: str | bytes, flags: int, mode: int, deadline: int) -> bool:
+    """Open a path, waiting for a FIFO's other end; close-on-exec, into ``owner._fd``. False at the deadline."""
+    return _timed.open_path(owner, os.fsencode(path), flags | os.O_CLOEXEC, mode, deadline)
 
 
-def open_renewed(path: str | bytes, fresh: bytes, deadline: int) -> tuple[int, bool] | None:
+def open_renewed(owner: object, path: str | bytes, fresh: bytes, deadline: int) -> bool | None:
     """Open a FIFO for writing when somebody reads it, and put ``fresh`` in its place at once.
 
-    The descriptor and whether that was done; ``None`` at the deadline. With the deadline 0 nothing is
+    It goes into ``owner._fd``; whether the other was done; ``None`` at the deadline. With the deadline 0 nothing is
     waited for, and ``OSError`` (ENXIO) says that nobody reads.
     """
     flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if deadline else os.O_NONBLOCK)
-    fd, renewed = _timed.open_renewed(os.fsencode(path), fresh, flags, deadline)
-    return None if fd < 0 else (fd, renewed)
+    return _timed.open_renewed(owner, os.fsencode(path), fresh, flags, deadline)
 
 
 def lock_file(fd: int, operation: int, deadline: int) -> bool:
@@ -149,6 +146,10 @@ the entry of a function of Python's: the number is not another file's by then.""
 
 close = _wait.close
 """Closes a descriptor, and ends every wait on it first."""
+own = _wait.own
+"""Gives the descriptor that a native call opens to its owner, before any signal's handler can raise."""
+own_both = _wait.own_both
+"""The same for a call that opens two."""
 finalizer = _wait.finalizer
 """A ``__del__`` of which no Ctrl-C is lost."""
 let_go = _wait.let_go

@@ -4,7 +4,6 @@ from typing import Any, Self, TypeVar
 
 from typing_extensions import Buffer
 
-WOULD_BLOCK: int
 RESET: int
 
 T = TypeVar("T", bound=type[LineReader])

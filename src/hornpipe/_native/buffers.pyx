@@ -6,19 +6,22 @@ from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyBy
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_XDECREF, PyObject
 from cpython.unicode cimport PyUnicode_DecodeUTF8, PyUnicode_GET_LENGTH
-from libc.errno cimport EAGAIN, ECONNRESET, EINTR, EIO, errno
-from libc.stdint cimport uintptr_t
+from libc.errno cimport EAGAIN, EINTR, EIO, errno
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcpy, memmove
 from _thread import RLock
 
-from hornpipe._native.wait cimport closings_now, deadline_after, over, read_at_first_look, read_now, wait_fd
+from hornpipe._native.wait cimport (
+    IS_CLOSED, IS_OUTDATED, closings_now, comes_at_first_look, deadline_after, over, read_at_first_look, read_now,
+    wait_fd, waits_alone,
+)
 
 cdef extern from *:
     """
     #include <malloc.h>
     #include <poll.h>
     #include <stddef.h>
+    #include <stdint.h>
     #include <string.h>
     #include <sys/mman.h>
     #include <sys/socket.h>
@@ -69,40 +72,40 @@ cdef extern from "Python.h":
         void *tp_iternext
     const char *PyUnicode_AsUTF8AndSize(object, Py_ssize_t *) except NULL
 
-WOULD_BLOCK = -1
-RESET = 2
-
 cdef enum:
-    CLOSED_MEANWHILE = -32768
     RESET_BY_PEER = 2
+
+RESET = RESET_BY_PEER
 
 
 cdef Py_ssize_t read_some(int fd, char *where, size_t size, bint is_socket=False) except -2:
-    """read(2) or recv(2): the count, 0 at the end, -1 when it would block.
+    """read(2) or recv(2): the count, 0 at the end, -1 when it would block, or when a signal's handler has run.
 
     A socket may be shared with a child that was quicker, and is left in blocking mode.
     """
     cdef Py_ssize_t count
-    while True:
-        if is_socket and size <= SHORT:
-            # It does not wait: letting other threads in, and waiting until they let us, would take longer.
+    if is_socket and size <= SHORT:
+        # It does not wait: letting other threads in, and waiting until they let us, would take longer.
+        count = recv(fd, where, size, MSG_DONTWAIT)
+    elif is_socket:
+        with nogil:
             count = recv(fd, where, size, MSG_DONTWAIT)
-        elif is_socket:
-            with nogil:
-                count = recv(fd, where, size, MSG_DONTWAIT)
-        else:
-            count = read_now(fd, where, size)
-        if count >= 0:
-            return count
-        if errno == EAGAIN:
-            return -1
-        if errno == EIO:
-            # A pty master whose last slave closed. Nobody writes now: that is the end of this
-            # stream; whether the child is dead is another question.
-            return 0
-        if errno != EINTR:
-            PyErr_SetFromErrno(OSError)
+    else:
+        count = read_now(fd, where, size)
+    if count >= 0:
+        return count
+    if errno == EINTR:
+        # Not tried again from here: the handler may have closed it, or read into the same buffer, which then lies
+        # somewhere else.
         PyErr_CheckSignals()
+        return -1
+    if errno == EAGAIN:
+        return -1
+    if errno == EIO:
+        # A pty master whose last slave closed. Nobody writes now: that is the end of this
+        # stream; whether the child is dead is another question.
+        return 0
+    PyErr_SetFromErrno(OSError)
 
 
 # One module, so that a line that is cut out, read or sent is a call within it.

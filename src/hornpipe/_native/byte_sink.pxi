@@ -70,16 +70,16 @@ cdef class ByteSink:
         return count
 
     def fill_when_ready(self, int fd, size_t size, long long deadline, long long seen=-1):
-        """Waits, then ``fill``; None at the deadline, -32768 when closed by another thread.
+        """Waits, then ``fill``; None at the deadline, ``wait.CLOSED`` when closed meanwhile.
 
         -1 too when a descriptor was closed since ``closings_so_far()`` was ``seen``.
         """
         cdef short ready = wait_fd(fd, POLLIN, deadline, seen)
-        if ready == -32767:
+        if ready == IS_OUTDATED:
             return -1
         if ready == 0:
             return None
-        if ready == -32768:
+        if ready == IS_CLOSED:
             return ready
         return self.fill(fd, size)
 

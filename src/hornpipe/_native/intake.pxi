@@ -59,8 +59,8 @@ cdef class Intake(ReadBuffer):
                 long long closed=-1):
         """Reads (read(2), of ``size`` bytes) until the lookout sees something, or ``most`` bytes or the end have come.
 
-        What has come, b"" at the end; at the deadline what there is, None if nothing. -32768 when closed by another
-        thread, -1 when a descriptor was closed since ``closings_so_far()`` was ``closed``. ``before`` is what came just
+        What has come, b"" at the end; at the deadline what there is, None if nothing. ``wait.CLOSED`` when closed
+        meanwhile, -1 when a descriptor was closed since ``closings_so_far()`` was ``closed``. ``before`` is what came just
         before. What was read when a signal handler raises stays, for ``take``.
         """
         cdef size_t old = 0, held
@@ -87,8 +87,8 @@ cdef class Intake(ReadBuffer):
             elif self.ended:
                 break
             ready = wait_fd(fd, POLLIN, deadline, closed)
-            if ready <= -32767:
-                return -1 if ready == -32767 else ready
+            if ready == IS_CLOSED or ready == IS_OUTDATED:
+                return -1 if ready == IS_OUTDATED else ready
             if ready == 0:
                 if not held:
                     return None

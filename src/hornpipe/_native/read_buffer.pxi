@@ -88,16 +88,16 @@ cdef class ReadBuffer:
         return count
 
     def fill_when_ready(self, int fd, size_t size, long long deadline, long long seen=-1):
-        """Waits, then ``fill``; None at the deadline, -32768 when closed by another thread.
+        """Waits, then ``fill``; None at the deadline, ``wait.CLOSED`` when closed meanwhile.
 
         -1 too when a descriptor was closed since ``closings_so_far()`` was ``seen``.
         """
         cdef short ready = wait_fd(fd, POLLIN, deadline, seen)
-        if ready == -32767:
+        if ready == IS_OUTDATED:
             return -1
         if ready == 0:
             return None
-        if ready == -32768:
+        if ready == IS_CLOSED:
             return ready
         return self.read_into(fd, size)
 
@@ -114,7 +114,7 @@ cdef class ReadBuffer:
                     or (self.limit >= 0 and <Py_ssize_t>(self.end - self.start) > self.limit)):
                 return line
             ready = wait_fd(fd, POLLIN, deadline, seen)
-            if ready == 0 or ready <= -32767:
+            if ready == 0 or ready == IS_CLOSED or ready == IS_OUTDATED:
                 return None
             count = self.read_into(fd, size)
             if count == <Py_ssize_t>size or over(deadline):
@@ -184,14 +184,19 @@ cdef class ReadBuffer:
                 return None
             if 0 <= most < <Py_ssize_t>(self.end - self.start):
                 return None
-            self.make_room(size)
-            count = read_at_first_look(source, self.memory + self.end, size, deadline, self.is_socket, seen)
-            if count > 0:
-                self.end += count
-                self.received += count
+            PyErr_CheckSignals()
+            # The place to read to only from here on: a handler may have read into this very buffer, and moved it.
+            if waits_alone(deadline):
+                count = self.read_into(source, size) if comes_at_first_look(source, deadline, seen) else -1
             else:
+                self.make_room(size)
+                count = read_at_first_look(source, self.memory + self.end, size, deadline, self.is_socket, seen)
+                if count > 0:
+                    self.end += count
+                    self.received += count
+            if count < 0:
                 ready = wait_fd(source, POLLIN, deadline, seen)
-                if ready == 0 or ready <= -32767:
+                if ready == 0 or ready == IS_CLOSED or ready == IS_OUTDATED:
                     return None
                 self.read_into(source, size)
             if self.line_size() == 0 and over(deadline):

@@ -94,9 +94,9 @@ cdef class SocketBuffer(ReadBuffer):
             seen = closings_now()
             fd = self.source
             ready = wait_fd(fd, POLLIN, by, seen)
-            if ready == -32767 or self.source != fd:
+            if ready == IS_OUTDATED or self.source != fd:
                 continue
-            if ready == 0 or ready == CLOSED_MEANWHILE:
+            if ready == 0 or ready == IS_CLOSED:
                 self.said = ready
                 return None
             try:

@@ -253,21 +253,24 @@ def child(int pid, long long deadline):
     return 1
 
 
-def open_path(bytes path not None, int flags, int mode, long long deadline):
-    """open(2), which waits for a FIFO's other end: the descriptor, or -1 at the deadline."""
+def open_path(owner, bytes path not None, int flags, int mode, long long deadline):
+    """open(2), which waits for a FIFO's other end, into ``owner._fd``: false at the deadline. See ``wait.own``."""
     cdef opening arguments
     cdef long result
     arguments.path, arguments.flags, arguments.mode = path, flags, mode
     result = timed(do_open, &arguments, deadline, 0)
     if result == LATE:
-        return -1
+        return False
     if result < 0:
         PyErr_SetFromErrnoWithFilename(OSError, path)
-    return result
+    owner._fd = result
+    return True
 
 
-def open_renewed(bytes path not None, bytes fresh not None, int flags, long long deadline):
-    """open(2) of a FIFO, and rename(2) of ``fresh`` onto its name: ``(fd, renewed)``; -1 at the deadline.
+def open_renewed(owner, bytes path not None, bytes fresh not None, int flags, long long deadline):
+    """open(2) of a FIFO into ``owner._fd``, and rename(2) of ``fresh`` onto its name: whether it was renamed.
+
+    None at the deadline.
 
     With the deadline 0 it does not wait: ENXIO says that nobody reads.
     """
@@ -276,10 +279,11 @@ def open_renewed(bytes path not None, bytes fresh not None, int flags, long long
     arguments.path, arguments.fresh, arguments.flags, arguments.renewed = path, fresh, flags, 0
     result = timed(do_renew, &arguments, deadline, 0) if deadline else do_renew(&arguments, NULL)
     if result == LATE:
-        return -1, False
+        return None
     if result < 0:
         PyErr_SetFromErrnoWithFilename(OSError, path)
-    return result, bool(arguments.renewed)
+    owner._fd = result
+    return bool(arguments.renewed)
 
 
 def lock_file(int fd, int operation, long long deadline):

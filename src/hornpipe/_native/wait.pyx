@@ -10,7 +10,6 @@ from libc.errno cimport EAGAIN, EINTR, errno
 from cpython.buffer cimport Py_buffer, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdlib cimport free, malloc
-from libc.string cimport strerror
 from _signal import set_wakeup_fd
 
 from hornpipe._native.timed_call cimport abandon as abandon_clock, can_guard, expect_births, guarded, open_guard
@@ -57,16 +56,8 @@ cdef extern from "clock.h":
      * that, and the wait is as long as it is. */
     static long (*guarded_call)(const long *words);
     static int poll_guarded(struct pollfd *set, nfds_t count, long long deadline) {
-        struct timespec left, *limit = NULL;
-        if (deadline >= 0) {
-            long long ns = deadline - monotonic_ns();
-            if (ns < 0)
-                ns = 0;
-            left.tv_sec = ns / 1000000000LL;
-            left.tv_nsec = ns % 1000000000LL;
-            limit = &left;
-        }
-        long words[6] = {SYS_ppoll, (long)set, (long)count, (long)limit, 0, 0};
+        struct timespec left;
+        long words[6] = {SYS_ppoll, (long)set, (long)count, (long)time_left(deadline, &left), 0, 0};
         return (int)guarded_call(words);
     }
     """
@@ -80,8 +71,8 @@ cdef extern from "Python.h":
 
 guarded_call = guarded
 
-CLOSED = -32768  # not combinations of poll's bits
-OUTDATED = -32767
+CLOSED = IS_CLOSED
+OUTDATED = IS_OUTDATED
 
 
 cdef enum:
@@ -156,10 +147,11 @@ cdef int poll_now(pollfd *set, nfds_t count, long long deadline, Wakeup wakeup, 
 
     Of a program with one thread nobody could want the interpreter's lock meanwhile.
     """
+    global errno
     cdef bint look = deadline != 0 and wakeup is None
     cdef int result
     closed[0] = 0
-    if look and lent < 0 and can_guard():
+    if look and waits_alone(deadline):
         open_guard()
         PyErr_CheckSignals()
         if not can_guard():  # a handler has started a thread
@@ -178,9 +170,9 @@ cdef int poll_now(pollfd *set, nfds_t count, long long deadline, Wakeup wakeup, 
 
 
 cdef short wait_fd(int fd, short events, long long deadline, long long seen) except -1:
-    """The bits that are ready, or 0 at the deadline; CLOSED when the descriptor was closed meanwhile.
+    """The bits that are ready, or 0 at the deadline; IS_CLOSED when the descriptor was closed meanwhile.
 
-    -32767 when ``closings()`` was ``seen`` before the number was looked up, and has changed.
+    IS_OUTDATED when a descriptor was closed since ``closings_now()`` was ``seen``, before the number was looked up.
     """
     cdef pollfd set[2]
     cdef int result, closed = 0
@@ -193,7 +185,7 @@ cdef short wait_fd(int fd, short events, long long deadline, long long seen) exc
             set[0].revents = 0
             result = poll_now(set, 1, deadline, wakeup, seen, &closed)
             if closed:
-                return -32767 if closed == 2 else -32768
+                return IS_OUTDATED if closed == 2 else IS_CLOSED
             if result > 0:
                 return set[0].revents
             if result == 0:
@@ -202,8 +194,6 @@ cdef short wait_fd(int fd, short events, long long deadline, long long seen) exc
                 wakeup = Wakeup()
             elif errno != EINTR:
                 PyErr_SetFromErrno(OSError)
-            elif deadline == 0:
-                PyErr_CheckSignals()
     finally:
         if wakeup is not None:
             wakeup.put_back()
@@ -219,25 +209,35 @@ cdef Py_ssize_t read_now(int fd, char *where, size_t size) noexcept:
     return count
 
 
-cdef Py_ssize_t read_at_first_look(
-    int fd, char *where, size_t size, long long deadline, bint is_socket, long long seen
-) except -2:
-    """Wait once and read(2), in one step: the count; -1 when the caller has to wait and look by himself.
+cdef bint waits_alone(long long deadline) noexcept:
+    """Whether a wait needs nothing but the guard, and nobody wants the interpreter's lock meanwhile."""
+    return deadline != 0 and lent < 0 and can_guard()
+
+
+cdef bint comes_at_first_look(int fd, long long deadline, long long seen) except -1:
+    """Of who ``waits_alone``: wait once, until it can be read. False when the caller has to wait and look by himself.
 
     Nearly always the answer to a question has come by the end of the first look.
     """
     cdef pollfd set[2]
-    cdef int closed = 0, look
+    cdef int closed = 0
+    set[0].fd = fd
+    set[0].events = POLLIN
+    set[0].revents = 0
+    return poll_now(set, 1, deadline, None, seen, &closed) > 0 and not closed
+
+
+cdef Py_ssize_t read_at_first_look(
+    int fd, char *where, size_t size, long long deadline, bint is_socket, long long seen
+) noexcept:
+    """The same for all others, and read(2) at once: the count, or -1. No handler runs in between, who has just been
+    asked for."""
+    cdef pollfd set[2]
+    cdef int closed = 0, look = deadline != 0 and first_look()
     cdef Py_ssize_t count = -1
     set[0].fd = fd
     set[0].events = POLLIN
     set[0].revents = 0
-    PyErr_CheckSignals()
-    if deadline != 0 and lent < 0 and can_guard():
-        if poll_now(set, 1, deadline, None, seen, &closed) > 0 and not closed:
-            count = recv(fd, where, size, MSG_DONTWAIT) if is_socket else read_bytes(fd, where, size)
-        return count if count > 0 else -1
-    look = deadline != 0 and first_look()
     with nogil:
         if poll_once(set, 1, deadline, look, seen, told(), &closed) > 0 and not closed:
             count = recv(fd, where, size, MSG_DONTWAIT) if is_socket else read_bytes(fd, where, size)
@@ -288,8 +288,6 @@ def many(list wanted, long long deadline, long long seen=-1):
                 wakeup = Wakeup()
             elif errno != EINTR:
                 PyErr_SetFromErrno(OSError)
-            elif deadline == 0:
-                PyErr_CheckSignals()
     finally:
         free(set)
         if wakeup is not None:
@@ -323,8 +321,22 @@ cdef int close_one(int fd) noexcept nogil:
     return close_descriptor(fd)
 
 
+def own(owner, call, *arguments):
+    """``owner._fd = call(*arguments)``, where ``call`` is native, in one step.
+
+    Between two of Python's a signal's handler may raise, and the number is nobody's then.
+    """
+    owner._fd = call(*arguments)
+
+
+def own_both(one, other, call, *arguments):
+    """The same for a call that opens two."""
+    one._fd, other._fd = call(*arguments)
+
+
 def write_some(int fd, data):
     """One write(2) of what is bytes-like: the count, or 0 when there is no room now, or a handler came first."""
+    global errno
     cdef Py_buffer given
     cdef Py_ssize_t count
     cdef int failed
@@ -338,7 +350,8 @@ def write_some(int fd, data):
     if failed == EINTR:
         PyErr_CheckSignals()
     elif failed != EAGAIN:
-        raise OSError(failed, strerror(failed).decode())
+        errno = failed
+        PyErr_SetFromErrno(OSError)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from hornpipe.fd import Descriptor, above_stdio
+from hornpipe.fd import Descriptor, owned
 from hornpipe.lines import Codec
 from hornpipe.pump import as_bytes
 
@@ -17,7 +17,7 @@ def as_file(verb: str, data: object, codec: Codec[Any]) -> Descriptor:
             f"{verb}() returns at once, so nobody could feed input={type(data).__name__}; "
             "give it str or bytes, stdin=an open file, or use writer() or duplex()"
         )
-    file = Descriptor(above_stdio(os.memfd_create("hornpipe-input", os.MFD_CLOEXEC)))
+    file = owned(os.memfd_create, "hornpipe-input", os.MFD_CLOEXEC)
     rest = memoryview(as_bytes(data, codec))
     while rest:
         rest = rest[os.write(file.fileno(), rest) :]

@@ -10,6 +10,7 @@ from typing import Protocol
 from hornpipe import wait
 from hornpipe._native import signals as _signals
 from hornpipe._native import spawn as _spawn
+from hornpipe.fd import Descriptor
 from hornpipe.names import signal_name, signal_number
 
 
@@ -110,12 +111,10 @@ def alive(pid: int) -> bool:
         return False
     except PermissionError:
         pass  # somebody else's, and there (gotcha:SIG8)
-    pidfd = _spawn.pidfd_open(pid)
-    if pidfd >= 0:
-        try:
-            return not wait.one(pidfd, wait.READ, 0)
-        finally:
-            os.close(pidfd)
+    with Descriptor() as pidfd:
+        wait.own(pidfd, _spawn.pidfd_open, pid)
+        if not pidfd.closed:
+            return not wait.one(pidfd.fileno(), wait.READ, 0)
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
