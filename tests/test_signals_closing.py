@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import signal
 import socket
@@ -20,6 +21,8 @@ import pytest
 
 import hornpipe as hp
 import hornpipe.expect as pexpect
+from hornpipe._native.buffers import ReadBuffer
+from hornpipe.deadline import after
 from hornpipe.testing.between_lines import before_each_line
 
 Prepared = tuple[Any, Callable[[], object]]
@@ -29,26 +32,26 @@ DECOYS = 5
 
 
 @contextmanager
-def a_reader(call: Callable[[hp.Reader[str]], object]) -> Iterator[Prepared]:
-    with hp.sh("echo a; exec sleep 600").reader() as reader:
+def a_reader(call: Callable[[hp.Reader[str]], object], stderr: Any = None) -> Iterator[Prepared]:
+    with hp.sh("echo a; exec sleep 600", stderr=stderr).reader() as reader:
         yield reader, lambda: call(reader)
 
 
 @contextmanager
-def lines() -> Iterator[Prepared]:
-    with hp.sh("echo a; exec sleep 600").lines() as found:
+def lines(stderr: Any = None) -> Iterator[Prepared]:
+    with hp.sh("echo a; exec sleep 600", stderr=stderr).lines() as found:
         yield found, lambda: next(found, None)
 
 
 @contextmanager
-def a_writer() -> Iterator[Prepared]:
-    with hp.cmd("cat", stdout=Path("/dev/null")).writer() as writer:
+def a_writer(stderr: Any = None) -> Iterator[Prepared]:
+    with hp.cmd("cat", stdout=Path("/dev/null"), stderr=stderr).writer() as writer:
         yield writer, lambda: (writer.write("a\n"), writer.flush())
 
 
 @contextmanager
-def a_duplex(pty: bool) -> Iterator[Prepared]:
-    with hp.cmd("cat", pty=pty).duplex() as cat:
+def a_duplex(pty: bool = False, stderr: bool = False) -> Iterator[Prepared]:
+    with hp.cmd("cat", pty=pty).duplex(stderr=stderr) as cat:
         yield cat, lambda: cat.ask("a", timeout=5)
 
 
@@ -91,11 +94,15 @@ def a_child(call: Callable[[Any], object]) -> Iterator[Prepared]:
 
 CALLS: dict[str, Callable[[], contextlib.AbstractContextManager[Prepared]]] = {
     "Lines.__next__": lines,
+    "Lines.__next__ beside stderr": lambda: lines(hp.TAIL),
     "Reader.readline": lambda: a_reader(lambda reader: reader.readline()),
     "Reader.read": lambda: a_reader(lambda reader: reader.read(2)),
+    "Reader.read_some beside stderr": lambda: a_reader(lambda reader: reader.read_some(), hp.TAIL),
     "Writer.flush": a_writer,
-    "Duplex.ask": lambda: a_duplex(False),
-    "Duplex.ask on a terminal": lambda: a_duplex(True),
+    "Writer.flush beside stderr": lambda: a_writer(hp.TAIL),
+    "Duplex.ask": lambda: a_duplex(),
+    "Duplex.ask on a terminal": lambda: a_duplex(pty=True),
+    "Duplex.ask beside stderr": lambda: a_duplex(stderr=True),
     "Connection.readline": lambda: a_connection(lambda here: here.readline(timeout=5)),
     "Connection.read_some": lambda: a_connection(lambda here: here.read_some(timeout=5)),
     "Connection.flush": lambda: a_connection(lambda here: (here.write("a\n"), here.flush())),
@@ -143,3 +150,53 @@ def test_what_a_handler_closes_is_closed_for_the_call_and_its_number_is_left_alo
             pairs.clear()
             decoys.close()
         assert lines_seen > 3
+
+
+def test_a_read_that_a_signal_has_ended_is_not_made_again_before_its_handler_has_been_heard():
+    """gotcha:SIG11, R8: the handler may have closed the descriptor, and its number be another file's."""
+    reader, writer = os.pipe()
+    other, data = os.pipe()
+    os.write(data, b"decoy")
+    ticks = []
+
+    def tick(number: int, frame: object) -> None:
+        ticks.append(number)
+        if len(ticks) == 3:  # by then the read is what it comes to: no more than one comes to the line before
+            os.dup2(other, reader)
+
+    before = signal.signal(signal.SIGALRM, tick)
+    signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+    try:
+        buffer = ReadBuffer()
+        while not ticks:
+            pass
+        assert buffer.fill(reader, 10) == -1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        for fd in (reader, writer, other, data):
+            os.close(fd)
+
+
+def test_a_handler_may_read_into_the_buffer_of_the_question_that_it_has_interrupted():
+    """gotcha:SIG11: what it reads moves the memory that the answer was about to be read to."""
+    questions, asking = os.pipe()
+    answers, answering = os.pipe()
+    fcntl.fcntl(questions, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(questions, fcntl.F_SETFL, os.O_ASYNC)  # the signal comes with the question, and so before the answer
+    buffer = ReadBuffer(0)
+    buffer.append(b"be")
+
+    def move(number: int, frame: object) -> None:
+        buffer.append(b"-" * 1_000_000)
+        os.write(answering, b"gun\n")
+
+    before = signal.signal(signal.SIGIO, move)
+    try:
+        answer = buffer.exchange(b"?", asking, answers, 64, after(20))
+        assert answer == b"be" + b"-" * 1_000_000 + b"gun"
+    finally:
+        fcntl.fcntl(questions, fcntl.F_SETFL, 0)
+        signal.signal(signal.SIGIO, before)
+        for fd in (questions, asking, answers, answering):
+            os.close(fd)

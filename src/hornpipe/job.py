@@ -155,7 +155,7 @@ class Job(Streams):
 
     # --- the end ---
 
-    def complete(self, early: bool = False) -> ExitStatus:
+    def complete(self) -> ExitStatus:
         """Move what is to be moved, wait for everything, judge."""
         try:
             if self._pump.busy and not self._pump.run(self._deadline):
@@ -178,7 +178,7 @@ class Job(Streams):
         if front is not None:
             self._release_terminal(restore=any(status.signal is not None for status in statuses))
         self._hang_up()
-        return self.judge(statuses, early)
+        return self.judge(statuses)
 
     def _release_terminal(self, restore: bool) -> None:
         front, self._foreground = self._foreground, None
@@ -200,13 +200,10 @@ class Job(Streams):
         """One for each stage; ``None`` for one that still runs."""
         return tuple(process.poll() for process in self.processes)
 
-    def judge(self, statuses: Sequence[ExitStatus], early: bool = False) -> ExitStatus:
-        """The outcome: ``CommandFailed`` for the first stage that failed, else the last one's status.
-
-        With ``early`` the reader left before the end, and how the processes took that is no failure.
-        """
+    def judge(self, statuses: Sequence[ExitStatus]) -> ExitStatus:
+        """The outcome: ``CommandFailed`` for the first stage that failed, else the last one's status."""
         worst = self._first_failure(statuses)
-        if worst is None or early:
+        if worst is None:
             return statuses[-1]
         if not self._terms.check:
             return statuses[worst]
@@ -306,19 +303,19 @@ class Job(Streams):
 
     def leave(self) -> None:
         """The reader or writer has had enough: end everything, and call nothing a failure."""
-        self._settled = True
         self._hang_up()
         self.end(self._terms.grace)
+        self._settled = True
 
     def abort(self) -> None:
         """An exception is leaving: end everything first, and quietly."""
         self._hang_up()
         if not self._settled:
-            self._settled = True
             for end in (self.stdin, self.stdout, self.stderr):
                 if end is not None:
                     end.close()
             self.end(self._terms.grace)
+            self._settled = True
         else:
             self._pump.close()
         self._release_terminal(restore=True)
@@ -371,6 +368,25 @@ class Job(Streams):
 
     def __repr__(self) -> str:
         return f"<Job {self._terms.label!r}, pids {', '.join(map(str, self.pids))}>"
+
+
+class aborting:
+    """A ``with`` block around the start of a job and what follows it: no exception leaves it before the job is over.
+
+    Also none of a signal's handler, which can come between any two lines of ours.
+    """
+
+    __slots__ = ("_job",)
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def __enter__(self) -> Job:
+        return self._job
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is not None:
+            self._job.abort()
 
 
 def _past(status: ExitStatus) -> str:

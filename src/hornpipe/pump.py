@@ -22,10 +22,10 @@ _STEP_WITHOUT_PIDFD = 0.05
 """Seconds between looks at a child that cannot be polled, while it is being fed."""
 
 
-def read_some(fd: int, size: int) -> bytes | None:
+def read_some(source: Descriptor, size: int) -> bytes | None:
     """One read(2): nothing at the end, ``None`` when somebody else was quicker."""
     try:
-        return os.read(fd, size)
+        return os.read(source._fd, size)
     except BlockingIOError:
         return None
     except OSError as error:
@@ -35,10 +35,14 @@ def read_some(fd: int, size: int) -> bytes | None:
 
 
 class Sink(Protocol):
-    """Where a source's bytes go: one read(2) into it, 0 at the end, -1 when nothing was there."""
+    """Where a source's bytes go: one read(2) into it, 0 at the end, -1 when nothing was there.
 
-    def fill(self, fd: int, size: int, /) -> int:
-        """Read at most ``size`` bytes from ``fd``."""
+    It looks the number up (``_fd``) in the very call: in any function of Python's before that a signal's handler may
+    close the source, and the number be another file's.
+    """
+
+    def fill(self, source: Descriptor, size: int, /) -> int:
+        """Read at most ``size`` bytes from ``source``."""
         ...
 
 
@@ -50,12 +54,12 @@ class Keeper:
     def __init__(self, limit: int | None) -> None:
         self.kept = Kept(limit)
 
-    def fill(self, fd: int, size: int) -> int:
+    def fill(self, source: Descriptor, size: int) -> int:
         """Read into what is kept."""
         sink = self.kept.sink
         if sink is not None:
-            return sink.fill(fd, size)
-        data = read_some(fd, size)
+            return sink.fill(source._fd, size)
+        data = read_some(source, size)
         if not data:
             return -1 if data is None else 0
         self.kept.add(data)
@@ -71,10 +75,10 @@ class StrictKeeper(Keeper):
         super().__init__(limit)
         self._exceeded = exceeded
 
-    def fill(self, fd: int, size: int) -> int:
+    def fill(self, source: Descriptor, size: int) -> int:
         """Read into what is kept."""
         before = self.kept.truncated
-        got = super().fill(fd, size)
+        got = super().fill(source, size)
         # Once: whoever then ends the child goes on reading, for what it says when it is told to end.
         if self.kept.truncated and not before:
             raise self._exceeded(self.kept)
@@ -92,9 +96,9 @@ class Tee:
         self.rest = memoryview(b"")
         """What there was no room for yet. Nothing more is read meanwhile, so the child feels it, as it should."""
 
-    def fill(self, fd: int, size: int) -> int:
+    def fill(self, source: Descriptor, size: int) -> int:
         """Read, pass on, keep."""
-        data = read_some(fd, min(size, 65536))
+        data = read_some(source, min(size, 65536))
         if not data:
             return -1 if data is None else 0
         self.kept.add(data)
@@ -154,7 +158,7 @@ class Feed:
         """Bytes that the kernel took."""
         self._chunks = pieces(data, codec)
 
-    def push(self, fd: int) -> bool:
+    def push(self, sink: Descriptor) -> bool:
         """Write what there is room for; false when all has been written."""
         if not self._rest:
             # One piece at a time: an iterator that gives nothing for ever must not keep us from the clock.
@@ -162,7 +166,7 @@ class Feed:
             if chunk is None:
                 return False
             self._rest = memoryview(chunk)
-        count = wait.write_some(fd, self._rest[:PIPE_SIZE])
+        count = wait.write_some(sink._fd, self._rest[:PIPE_SIZE])
         self.taken += count
         self._rest = self._rest[count:]
         return True
@@ -210,10 +214,6 @@ class Pump:
         """Whether anything is left to move."""
         return bool(self._sources or self._feeds)
 
-    def reads(self, fd: int) -> bool:
-        """Whether this descriptor still is a source."""
-        return fd in self._sources
-
     def run(self, deadline: int) -> bool:
         """Move everything; false when the deadline passed first."""
         while self._sources or self._feeds:
@@ -222,19 +222,24 @@ class Pump:
                 return not (self._sources or self._feeds)
         return True
 
-    def step(self, deadline: int, beside: Sequence[tuple[int, int]] = ()) -> bool:
+    def step(self, deadline: int, beside: Sequence[tuple[int, int]] = (), seen: int | None = None) -> bool:
         """Wait once and serve what is ready; false when the deadline passed first.
 
-        What is in ``beside`` (descriptors with events) ends the wait too, and is left alone.
+        What is in ``beside`` (descriptors with events) ends the wait too, and is left alone. Nothing is waited for when
+        a descriptor has been closed since there were ``seen`` closings: its number may be another file's.
         """
+        if seen is None:
+            seen = wait.closings_so_far()
         if len(self._sources) == 1 and not self._feeds and not beside and not self._full:
-            for fd in self._sources:
-                if not wait.one(fd, wait.READ, deadline):
-                    return False
-                return self._read(fd)
-        wanted = [(fd, wait.READ) for fd in self._sources if fd not in self._full]
-        wanted += [(tee.onward, wait.WRITE) for tee in self._full.values()]
-        wanted += [(fd, wait.WRITE) for fd in self._feeds]
+            for fd in list(self._sources):
+                bits = wait.one(fd, wait.READ, deadline, seen)
+                if bits > 0:
+                    self._read(fd)
+                return bits != 0
+        # From copies: a signal's handler may close us in the middle.
+        wanted = [(fd, wait.READ) for fd in list(self._sources) if fd not in self._full]
+        wanted += [(tee.onward, wait.WRITE) for tee in list(self._full.values())]
+        wanted += [(fd, wait.WRITE) for fd in list(self._feeds)]
         wanted += beside
         limit = deadline
         if self._feeds:
@@ -242,7 +247,9 @@ class Pump:
                 wanted.append((self._stop, wait.READ))
             else:
                 limit = sooner(deadline, after(_STEP_WITHOUT_PIDFD))
-        ready = wait.until(wanted, limit)
+        ready = wait.until(wanted, limit, seen)
+        if any(bits == wait.OUTDATED for _, bits in ready):
+            return True
         if not ready:
             if limit == deadline:
                 return False
@@ -262,15 +269,18 @@ class Pump:
         for fd, tee in list(self._full.items()):
             tee.pass_on()
             if not tee.rest:
-                del self._full[fd]
+                self._full.pop(fd, None)
         return True
 
-    def _read(self, fd: int) -> bool:
-        source, sink = self._sources[fd]
+    def _read(self, fd: int) -> None:
+        found = self._sources.get(fd)
+        if found is None:
+            return  # a signal's handler has closed us
+        source, sink = found
         size = self._sizes.get(fd, _FIRST_READ)
-        count = sink.fill(fd, size)
+        count = sink.fill(source, size)
         if count == 0:
-            del self._sources[fd]
+            self._sources.pop(fd, None)
             source.close()
         elif isinstance(sink, Tee) and sink.rest:
             self._full[fd] = sink
@@ -279,12 +289,14 @@ class Pump:
             # the writer wait for whole pages of ours, and were slower.
             self._sizes[fd] = _BIG_READ
             widen(fd)
-        return True
 
     def _write(self, fd: int) -> None:
-        _, feed = self._feeds[fd]
+        found = self._feeds.get(fd)
+        if found is None:
+            return  # the same
+        sink, feed = found
         try:
-            more = feed.push(fd)
+            more = feed.push(sink)
         except BrokenPipeError:
             more = False  # it may leave early: whether that was right is for its status to say
         if not more:
@@ -293,9 +305,11 @@ class Pump:
             widen(fd)  # exactly a pipe's worth was taken: it is full, and more is to come
 
     def _end_feed(self, fd: int) -> None:
-        sink, feed = self._feeds.pop(fd)
-        sink.close()
-        feed.close()
+        found = self._feeds.pop(fd, None)
+        if found is not None:
+            sink, feed = found
+            sink.close()
+            feed.close()
 
     def _end_feeds(self) -> None:
         for fd in list(self._feeds):
@@ -303,7 +317,7 @@ class Pump:
 
     def close(self) -> None:
         """Close whatever is left, without reading it."""
-        for source, _ in self._sources.values():
+        for source, _ in list(self._sources.values()):
             source.close()
         self._sources.clear()
         self._full.clear()

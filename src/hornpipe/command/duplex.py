@@ -113,12 +113,16 @@ class Duplex(CommandHandle[Str]):
             if end is not None and not end.closed and not buffer.ended:
                 ends.append((end, buffer))
 
+        if not ends and sink is None:
+            self._reading_from()  # says so where a handler or another thread has closed us: nothing would end the wait
+
         def wanted() -> list[tuple[int, int]]:
             room = [] if sink is None else [(sink.fileno(), wait.WRITE)]
             return room + [(end.fileno(), wait.READ) for end, _ in ends]
 
         if self._job.pump.busy:
-            if not self._job.pump.step(deadline, wanted()):
+            seen = wait.closings_so_far()
+            if not self._job.pump.step(deadline, wanted(), seen):
                 self._late(deadline)
             ready = dict(wait.on_any(wanted, 0)) if sink or ends else {}
         else:
@@ -279,12 +283,7 @@ class Duplex(CommandHandle[Str]):
         except BaseException:
             self._abort()
             raise
-        self._over = True
-        self._close_ends()
-        if left:
-            self._job.leave()
-        else:
-            self._job.complete()
+        self._finish(left)
 
     def _drain(self, limit: int) -> bool:
         """Read and forget until the command has ended; true when it has not by then."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, Unpack
 from hornpipe.command.options import Given, Options, merged, recipe_of
 from hornpipe.command.verbs import Other, Runnable
 from hornpipe.errors import CommandFailed, RemoteError
-from hornpipe.fd import flush_printed, pipe
+from hornpipe.fd import Descriptor, flush_printed, pipe
+from hornpipe.job import aborting
 from hornpipe.lines import BYTES, TEXT, Codec, Str, text_codec
 from hornpipe.process import Process
 from hornpipe.pump import read_some
@@ -114,20 +115,17 @@ class Function(Runnable[Str], Generic[T, Str]):
             if plain:
                 import tokenize  # noqa: F401  traceback loads it when it shows a line, from Python 3.13 on
             stage = self._stage(lambda: _answer(self, number, plain), options)
-            job = self._job_of(stage)
+            answer = _Answer()
             try:
-                job.start()
-            except BaseException:
-                reader.close()
+                with reader, aborting(self._job_of(stage)) as job:
+                    job.start()
+                    writer.close()  # the end of what it writes comes with its end
+                    job.pump.drain(reader, answer)
+                    status = job.complete()
+            except CommandFailed:
+                if answer.whole:
+                    return self._unpacked(answer.content, plain)
                 raise
-        answer = _Answer()
-        job.pump.drain(reader, answer)
-        try:
-            status = job.complete()
-        except CommandFailed:
-            if answer.whole:
-                return self._unpacked(answer.content, plain)
-            raise
         if not answer.whole:
             raise CommandFailed(
                 f"{str(self)!r} {status} without returning a value",
@@ -193,8 +191,8 @@ class _Answer:
     def content(self) -> bytes:
         return bytes(self._data[8:])
 
-    def fill(self, fd: int, size: int) -> int:
-        data = read_some(fd, size)
+    def fill(self, source: Descriptor, size: int) -> int:
+        data = read_some(source, size)
         if data:
             self._data += data
         return -1 if data is None else 0 if self.whole else len(data)

@@ -14,8 +14,6 @@ from hornpipe._native import process as _process
 from hornpipe.errors import CommandFailed
 from hornpipe.status import ExitStatus
 
-_INT = 2
-
 
 def shared() -> bool:
     """Whether Ctrl-C at our terminal reaches us and our children alike, and nobody has said what to do then."""
@@ -46,10 +44,10 @@ class Patience:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._local.__exit__(kind, error, trace)
-        if self._typed and isinstance(error, CommandFailed) and error.status.signal == _INT:
+        if self._typed and isinstance(error, CommandFailed) and error.status.signal == int(signal.SIGINT):
             raise KeyboardInterrupt from None
 
     def look(self, status: ExitStatus) -> None:
         """Raise ``KeyboardInterrupt`` when the program died of what was typed."""
-        if self._typed and status.signal == _INT:
+        if self._typed and status.signal == int(signal.SIGINT):
             raise KeyboardInterrupt

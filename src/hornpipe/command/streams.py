@@ -10,7 +10,7 @@ from hornpipe.deadline import after, passed, sooner
 from hornpipe.errors import LimitExceeded, ReaderGone
 from hornpipe.fd import Descriptor, nonblocking, widen
 from hornpipe.handle import Handle
-from hornpipe.job import Job
+from hornpipe.job import Job, aborting
 from hornpipe.lines import Codec, Str
 from hornpipe.status import ExitStatus
 from hornpipe.wait import finalizer
@@ -70,11 +70,12 @@ class Lines(LineReader, Generic[Str], OfJob):
         try:
             if passed(self._job.deadline):
                 self._expire()  # output without end is always ready, and no excuse
+            count: int | None = None
             if self._job.pump.busy:
-                while not wait.readable(wait.one(fd, wait.READ, 0)):
-                    if not self._job.pump.step(self._job.deadline, ((fd, wait.READ),)):
-                        self._expire()
-                count: int | None = self.fill(fd, self._size)
+                # What has come here is taken first; else whatever comes, here or there.
+                count = wait.fill(self, fd, self._size, 0, seen)
+                if count is None and not self._job.pump.step(self._job.deadline, ((fd, wait.READ),), seen):
+                    self._expire()
             else:
                 count = wait.fill(self, fd, self._size, self._job.deadline, seen)
                 if count is None:
@@ -103,8 +104,9 @@ class Lines(LineReader, Generic[Str], OfJob):
 
     def _at_end(self) -> None:
         if not self._over:
-            self._over = True
-            self._job.complete()
+            with aborting(self._job):
+                self._over = True
+                self._job.complete()
 
     def fileno(self) -> int:
         """The descriptor its output comes from, for poll; lines already read are not seen there."""
@@ -113,11 +115,12 @@ class Lines(LineReader, Generic[Str], OfJob):
     def close(self) -> None:
         """Stop reading and end the command, unless it has ended already."""
         if not self._over:
-            self._over = True
-            self._source.close()
-            self.end_here()
-            self.take(-1)
-            self._job.leave()
+            with aborting(self._job):
+                self._over = True
+                self._source.close()
+                self.end_here()
+                self.take(-1)
+                self._job.leave()
 
     def __enter__(self) -> Self:
         return self
@@ -157,9 +160,10 @@ class CommandHandle(Handle[Str], OfJob):
             job.read_so_far = lambda: buffer.peek(_SHOWN)
 
     def _expired(self, doing: str) -> None:
-        self._over = True
-        self._close_ends()
-        self._job.expire()
+        with aborting(self._job):
+            self._over = True
+            self._close_ends()
+            self._job.expire()
 
     def _gone(self) -> ReaderGone:
         """It has closed its input, most often by ending: its status says why."""
@@ -171,12 +175,23 @@ class CommandHandle(Handle[Str], OfJob):
             status=status,
         )
 
+    def _finish(self, left: bool) -> None:
+        """Wait for the command and check it; or end it, which is no failure, where we have ``left`` it."""
+        with aborting(self._job):
+            self._over = True
+            self._close_ends()
+            if left:
+                self._job.leave()
+            else:
+                self._job.complete()
+
     def _abort(self) -> None:
         if not self._over:
-            self._over = True
-            self._pending.clear()
-            self._close_ends()
-            self._job.abort()
+            with aborting(self._job):
+                self._over = True
+                self._pending.clear()
+                self._close_ends()
+                self._job.abort()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is None:
@@ -186,9 +201,7 @@ class CommandHandle(Handle[Str], OfJob):
 
     def _left_alone(self) -> None:
         if not getattr(self, "_over", True):
-            self._over = True
-            self._close_ends()
-            self._job.leave()
+            self._finish(left=True)
 
     __del__ = finalizer(_left_alone)
 
@@ -208,10 +221,11 @@ class Reader(CommandHandle[Str]):
     def _fill(self) -> None:
         try:
             while self._job.pump.busy:
+                seen = wait.closings_so_far()
                 fd = self._reading_from()
-                if wait.one(fd, wait.READ, 0):
+                if wait.one(fd, wait.READ, 0, seen) > 0:
                     break
-                if not self._job.pump.step(self._deadline, ((fd, wait.READ),)):
+                if not self._job.pump.step(self._deadline, ((fd, wait.READ),), seen):
                     self._expired("reading")
             super()._fill()
         except ValueError:
@@ -228,13 +242,8 @@ class Reader(CommandHandle[Str]):
         """Stop reading: wait and check after the end, end the command before it."""
         if self._over:
             return
-        self._over = True
         ended = self._buffer.ended or self._at_end_now()
-        self._close_ends()
-        if ended:
-            self._job.complete()
-        else:
-            self._job.leave()
+        self._finish(left=not ended)
 
     def _at_end_now(self) -> bool:
         # Whoever read exactly what there was has not seen the end, but has not left early either.
@@ -253,19 +262,21 @@ class Writer(CommandHandle[Str]):
 
     def _wait_for_room(self) -> None:
         while self._job.pump.busy:
+            seen = wait.closings_so_far()
             fd = self._writing_to()
-            if wait.one(fd, wait.WRITE, 0):
+            if wait.one(fd, wait.WRITE, 0, seen) > 0:
                 return
-            if not self._job.pump.step(self._deadline, ((fd, wait.WRITE),)):
+            if not self._job.pump.step(self._deadline, ((fd, wait.WRITE),), seen):
                 self._expired("writing to")
         super()._wait_for_room()
 
     def _reader_gone(self) -> None:
-        self._over = True
-        self._close_ends()
-        gone = self._gone()
-        self._job.leave()
-        raise gone from None
+        with aborting(self._job):
+            self._over = True
+            self._close_ends()
+            gone = self._gone()
+            self._job.leave()
+            raise gone from None
 
     def close(self) -> None:
         """Send the rest, close, wait for the command and check its status."""
@@ -276,6 +287,4 @@ class Writer(CommandHandle[Str]):
         except BaseException:
             self._abort()
             raise
-        self._over = True
-        self._close_ends()
-        self._job.complete()
+        self._finish(left=False)

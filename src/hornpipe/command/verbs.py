@@ -11,7 +11,7 @@ from hornpipe.command.options import Given, merged
 from hornpipe.command.streams import Lines, Reader, Writer
 from hornpipe.errors import LimitExceeded
 from hornpipe.fd import Descriptor, flush_printed
-from hornpipe.job import Job
+from hornpipe.job import Job, aborting
 from hornpipe.lines import Codec, Kept, Str, Tail
 from hornpipe.process import Detached
 from hornpipe.pump import Keeper, StrictKeeper
@@ -36,8 +36,11 @@ class Captured(Generic[Str]):
         truncated: bool,
     ) -> None:
         self.stdout = stdout
+        """What the (last) program wrote there, all of it unless ``truncated``."""
         self.stderr = stderr
+        """The same, of all stages one after another."""
         self.status = status
+        """The last stage's; with ``check=False``, that of the first one that failed."""
         self.statuses = statuses
         """One for each stage."""
         self.truncated = truncated
@@ -129,12 +132,12 @@ class Runnable(Generic[Str]):
         self._refuse("run", "pty")
         flush_printed()
         shared = keyboard.shared()
-        job = self._job()
         interactive = "stdin" not in self._first_options() and "input" not in self._first_options()
         if not shared:
-            job.start(interactive=interactive)
-            return job.complete()
-        with keyboard.Patience() as patience:
+            with aborting(self._job()) as job:
+                job.start(interactive=interactive)
+                return job.complete()
+        with keyboard.Patience() as patience, aborting(self._job()) as job:
             job.start(interactive=interactive)
             status = job.complete()
             patience.look(status)
@@ -159,8 +162,6 @@ class Runnable(Generic[Str]):
             if self._run_plainly(sink) is not None:
                 return self._codec.decode(sink.kept.finish())
         limit = self._last_options().get("buffer_limit")
-        job = self._job()
-        job.start(stdin="null", stdout="pipe")
 
         def exceeded(kept: Kept) -> LimitExceeded:
             return LimitExceeded(
@@ -171,9 +172,11 @@ class Runnable(Generic[Str]):
 
         # The end of an output is to be had only at its end; for the rest an endless one is not waited for.
         sink = Keeper(limit) if limit is None or isinstance(limit, Tail) else StrictKeeper(limit, exceeded)
-        job.keep_stdout(sink)
-        job.read_so_far = sink.kept.peek
-        job.complete()
+        with aborting(self._job()) as job:
+            job.start(stdin="null", stdout="pipe")
+            job.keep_stdout(sink)
+            job.read_so_far = sink.kept.peek
+            job.complete()
         if sink.kept.truncated:
             raise exceeded(sink.kept)
         return self._codec.decode(sink.kept.finish())
@@ -196,12 +199,12 @@ class Runnable(Generic[Str]):
                 out, err = sink.kept.finish(), kept.kept.finish()
                 return Captured(self._codec.decode(out), self._codec.decode(err), status, (status,), False)
         limit = self._last_options().get("buffer_limit")
-        job = self._job()
-        job.start(stdin="null", stdout="pipe", stderr="keep", buffer_limit=limit)
         sink = Keeper(limit)
-        job.keep_stdout(sink)
-        job.read_so_far = sink.kept.peek
-        status = job.complete()
+        with aborting(self._job()) as job:
+            job.start(stdin="null", stdout="pipe", stderr="keep", buffer_limit=limit)
+            job.keep_stdout(sink)
+            job.read_so_far = sink.kept.peek
+            status = job.complete()
         errors = job.kept_stderr()
         return Captured(
             self._codec.decode(sink.kept.finish()),
@@ -226,9 +229,9 @@ class Runnable(Generic[Str]):
         """
         self._refuse("lines", "stdout")
         self._codec.check_lines()
-        job = self._job()
-        job.start(stdin="null", stdout="pipe")
-        return Lines(job, _taken(job, "stdout"), self._codec, self._last_options().get("line_limit"))
+        with aborting(self._job()) as job:
+            job.start(stdin="null", stdout="pipe")
+            return Lines(job, _taken(job, "stdout"), self._codec, self._last_options().get("line_limit"))
 
     def reader(self) -> Reader[Str]:
         r"""Run it and read its stdout through a file object: ``open "-|"`` (perlipc:O2, O8).
@@ -239,9 +242,9 @@ class Runnable(Generic[Str]):
         ('hell', 'o\n')
         """
         self._refuse("reader", "stdout")
-        job = self._job()
-        job.start(stdin="null", stdout="pipe")
-        return Reader(job, _taken(job, "stdout"), self._codec, self._last_options().get("line_limit"))
+        with aborting(self._job()) as job:
+            job.start(stdin="null", stdout="pipe")
+            return Reader(job, _taken(job, "stdout"), self._codec, self._last_options().get("line_limit"))
 
     def writer(self) -> Writer[Str]:
         """Run it and write to its stdin through a file object: ``open "|-"`` (perlipc:O1, O5).
@@ -252,9 +255,9 @@ class Runnable(Generic[Str]):
         """
         self._refuse("writer", "stdin", "input", "pty")
         flush_printed()
-        job = self._job()
-        job.start(stdin="pipe")
-        return Writer(job, _taken(job, "stdin"), self._codec)
+        with aborting(self._job()) as job:
+            job.start(stdin="pipe")
+            return Writer(job, _taken(job, "stdin"), self._codec)
 
     def duplex(self, stderr: bool = False) -> Duplex[Str]:
         """Run it and hold both of its ends: ``open2``; with its stderr too, ``open3`` (perlipc:B1, B2).
@@ -269,19 +272,19 @@ class Runnable(Generic[Str]):
         if stderr and last.get("stderr") is not None:
             raise ValueError(f"duplex(stderr=True) reads stderr; stderr={last['stderr']!r} cannot be honoured")
         self._codec.check_lines()
-        job = self._job()
-        job.start(stdin="pipe", stdout="pipe", stderr="pipe" if stderr else "inherit")
-        errors, job.stderr = job.stderr, None
-        return Duplex(
-            job,
-            _taken(job, "stdout"),
-            _taken(job, "stdin"),
-            errors,
-            self._codec,
-            buffer_limit=last.get("buffer_limit"),
-            line_limit=last.get("line_limit"),
-            terminal=bool(self._first_options().get("pty")),
-        )
+        with aborting(self._job()) as job:
+            job.start(stdin="pipe", stdout="pipe", stderr="pipe" if stderr else "inherit")
+            errors, job.stderr = job.stderr, None
+            return Duplex(
+                job,
+                _taken(job, "stdout"),
+                _taken(job, "stdin"),
+                errors,
+                self._codec,
+                buffer_limit=last.get("buffer_limit"),
+                line_limit=last.get("line_limit"),
+                terminal=bool(self._first_options().get("pty")),
+            )
 
     def start(self) -> Any:
         """Start it and return at once; it captures nothing."""
@@ -318,13 +321,13 @@ class Runnable(Generic[Str]):
             first.redirections = (file.fileno(), *first.redirections[1:])
         for stage in stages:
             stage.refuse_tail(f"{verb}()")
-        job = Job(stages, Terms(self, self._codec, self._options))
-        try:
-            job.start(stdin="null" if verb == "background" else "inherit")
-        finally:
-            if file is not None:
-                file.close()
-        return job
+        with aborting(Job(stages, Terms(self, self._codec, self._options))) as job:
+            try:
+                job.start(stdin="null" if verb == "background" else "inherit")
+            finally:
+                if file is not None:
+                    file.close()
+            return job
 
     def exec(self) -> NoReturn:
         """Become the program; does not return."""

@@ -85,7 +85,8 @@ class Immediate:
 
                 faulthandler.register(number, self._dump, all_threads=True, chain=True)
 
-        os.fstat(self._dump) if self._dump >= 0 else None
+        if self._dump >= 0:
+            os.fstat(self._dump)  # refused while nothing has happened
         dispositions.put(number, signal.SIG_DFL, install)
         dispositions.immediate[number] = self
 

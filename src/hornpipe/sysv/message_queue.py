@@ -108,14 +108,12 @@ class MessageQueue(_sysv.Queue, Lasting):
         self._forget()
         try:
             _sysv.change_queue(self.id, -1, -1, -1, size)
-        except PermissionError as error:
+        except OSError as error:
             most = limit("MSGMNB")
-            if most is not None and size > most:
+            if isinstance(error, PermissionError) and most is not None and size > most:
                 raise PermissionError(
                     error.errno, f"{size} bytes are more than the {most} of /proc/sys/kernel/msgmnb, which takes root"
                 ) from None
-            raise self._failed(error.errno or 0, "set_max_bytes") from None
-        except OSError as error:
             raise self._failed(error.errno or 0, "set_max_bytes") from None
 
     def _rmid(self) -> None:
