@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -177,6 +178,16 @@ def test_output_after_the_exit_of_the_child_is_still_read(
 
     with gate.opened_by(wait_for_the_end).start():
         assert verb(command.with_options(**limit)) == "late\n"
+
+
+@pytest.mark.usefixtures("with_and_without_pidfd")
+def test_feeding_ends_with_the_child_although_a_grandchild_holds_the_pipe() -> None:
+    """gotcha:C2: nobody will read the rest."""
+    endless = itertools.repeat("line\n")
+    pid = int(hp.sh("exec 3<&0; sleep 60 <&3 >/dev/null 2>&1 & echo $!", input=endless, timeout=20).read())
+    assert hp.alive(pid)
+    os.kill(pid, signal.SIGKILL)
+    assert wait_gone([pid]) == []
 
 
 @pytest.mark.parametrize("name", ["read", "capture", "lines", "reader"])
