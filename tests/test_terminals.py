@@ -407,6 +407,26 @@ def test_ctrl_z_stops_all_stages_and_us_and_cont_resumes_all(options: str) -> No
         assert all(map(is_gone, pids))
 
 
+@_LIMITS
+def test_a_ctrl_z_that_comes_before_each_supervisor_has_heard_of_the_resumption_is_not_lost(options: str) -> None:
+    """gotcha:SP10: on a busy machine one of them may be late."""
+    source = telling(f"{_TWO}.with_options({options}).run()", stay=False)
+    with on_a_terminal(source, shell=True) as driver:
+        pids = pids_of_the_two(driver)
+        late = [look_at(pid).parent for pid in pids]
+        wait_until(lambda: os.tcgetpgrp(driver.terminal) == os.getpgid(pids[0]), what="the stages in front")
+        driver.press(CTRL_Z)
+        driver.wait_for(f"shell: job stopped by {signal.SIGTSTP.value}")
+        os.kill(late[1], signal.SIGSTOP)
+        driver.press(b"fg\n")
+        wait_until(lambda: [state_of(pid) for pid in pids] == ["S", "S"], what="their going on")
+        wait_until(lambda: os.tcgetpgrp(driver.terminal) == os.getpgid(pids[0]), what="the stages in front")
+        driver.press(CTRL_Z)
+        wait_until(lambda: [state_of(pid) for pid in pids] == ["T", "T"], what="their stop")
+        os.kill(late[1], signal.SIGCONT)
+        driver.wait_for(f"shell: job stopped by {signal.SIGTSTP.value}")
+
+
 def test_ctrl_z_stops_us_when_those_that_are_left_have_stopped() -> None:
     """gotcha:SP10: the first has ended, and what the last one started is resumed with it."""
     source = """

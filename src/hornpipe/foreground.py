@@ -86,6 +86,10 @@ class Foreground:
             self._give(self.group or os.getpgid(supervisors[0].pid))
         for supervisor in supervisors:
             supervisor.resume()
+        if self._holder is not None:
+            # Once, and not by each supervisor. 1. One of them, and all go on.  2. Another Ctrl-Z: all have stopped.
+            # 3. The next supervisor comes to it, and all go on: that stop would be lost.
+            self._holder.signal(signal.SIGCONT, group=True)
 
     def close(self, restore: bool) -> None:
         """The terminal is ours again; with its modes as they were, if the child may have left others."""

@@ -230,8 +230,8 @@ static void read_start(void) {
 static int reap(void) {
     siginfo_t facts = {0};
     /* Stops are asked of the program alone, and not once we stop it ourselves. */
-    if ((plan.foreground >= 0 || plan.group > 0) && program > 0 && killing_since < 0 &&
-        waitid(P_PID, (id_t)program, &facts, WSTOPPED | WNOHANG) == 0 && facts.si_pid && !told_stopped) {
+    if ((plan.foreground >= 0 || plan.group > 0) && program > 0 && killing_since < 0 && !told_stopped &&
+        waitid(P_PID, (id_t)program, &facts, WSTOPPED | WNOHANG) == 0 && facts.si_pid) {
         told_stopped = 1;
         tell(STOPPED, facts.si_status, 0, 0);
     }
@@ -280,7 +280,8 @@ static void obey(void) {
             signal_all(SIGTERM);
         } else if (order.kind == RESUME) {
             told_stopped = 0;
-            signal_group(SIGCONT);
+            if (!shared_group()) /* whose stages all go on at once, by one CONT of its owner's */
+                signal_group(SIGCONT);
         }
     }
 }
