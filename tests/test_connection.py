@@ -695,6 +695,7 @@ class TestDescriptors:
                 other.receive_fds()
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert other.read_exactly(1) == "\0"
 
     @pytest.mark.parametrize(("fds", "data"), [([], b"x"), ([0], b""), ([0] * 254, b"x")])
     def test_what_cannot_be_sent_is_refused(

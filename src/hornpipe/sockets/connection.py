@@ -88,11 +88,6 @@ class Connection(SocketHandle[Str]):
         return self._scheme == "unix"
 
     @property
-    def superseded(self) -> bool:
-        """Whether ``as_bytes()`` or ``as_text()`` has given another object that speaks for the connection."""
-        return self._successor is not None
-
-    @property
     def latest(self) -> Connection[Any]:
         """The object that speaks for the connection now: what the last ``as_bytes()`` or ``as_text()`` gave."""
         found: Connection[Any] = self
@@ -396,6 +391,7 @@ class Connection(SocketHandle[Str]):
             for each in fds:
                 each.close()
         if flags & MSG_CTRUNC:
+            self._buffer.append(data)  # of that nothing is lost
             raise OSError(errno.EMFILE, f"{self._name} sent more descriptors than this process may have open")
         if too_many:
             raise LimitExceeded(
