@@ -402,6 +402,7 @@ def test_what_was_said_on_stderr_can_be_had_at_any_time() -> None:
         assert talk.read_errors() == ""
 
 
-def test_a_handle_has_no_position() -> None:
-    with hp.cmd("cat").duplex() as talk:
-        assert not talk.seekable()
+def test_a_handle_says_which_ways_it_goes_and_has_no_position() -> None:
+    with hp.cmd("cat", pty=True).duplex() as talk, hp.cmd("true").reader() as reader, hp.cmd("cat").writer() as writer:
+        ways = [(end.readable(), end.writable(), end.seekable(), end.isatty()) for end in (talk, reader, writer)]
+    assert ways == [(True, True, False, True), (True, False, False, False), (False, True, False, False)]
