@@ -15,7 +15,7 @@ from hornpipe import image, reaper, reexec, succession, supervision, wait
 from hornpipe._native import process as _process
 from hornpipe._native import wait as _wait
 from hornpipe.deadline import NEVER, check_timeout
-from hornpipe.fd import Descriptor, above_stdio, flush_printed, pipe
+from hornpipe.fd import Descriptor, flush_printed, owned, pipe
 from hornpipe.outlets import Outlet, Outlets
 from hornpipe.pidfile import PidFile
 from hornpipe.privileges import drop_privileges
@@ -141,9 +141,9 @@ def daemonize(
     if loops is not None and loops._get_running_loop() is not None:
         raise RuntimeError("daemonize() closes the descriptors of the event loop that runs it; start the loop later")
     # All that can fail because of the caller fails here, before anything has happened, on his terminal.
-    folder = above_stdio(os.open(chdir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    folder = owned(os.open, chdir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     outlets = Outlets(chdir, umask)
-    outlets.opened.append(Descriptor(folder))
+    outlets.opened.append(folder)
     kept = {_number(each) for each in keep}
     held = None if pidfile is None else PidFile(pidfile)
     try:
@@ -180,11 +180,11 @@ def daemonize(
     _leave_session(telling)
     _reset_signals()
     os.umask(umask)
-    os.fchdir(folder)
-    null = Descriptor(above_stdio(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)))
+    os.fchdir(folder.fileno())
+    null = owned(os.open, os.devnull, os.O_RDWR | os.O_CLOEXEC)
     # Copied before any of the three changes, since they may be meant themselves.
-    becomes_out = Descriptor(above_stdio(os.dup(null.fileno() if out is None else out)))
-    final = Descriptor(above_stdio(os.dup(null.fileno() if err is None else err)))
+    becomes_out = owned(os.dup, null.fileno() if out is None else out)
+    final = owned(os.dup, null.fileno() if err is None else err)
     os.dup2(null.fileno(), 0)
     os.dup2(becomes_out.fileno(), 1)
     os.dup2(telling.fileno(), 2)  # the starter shows it until we are ready
@@ -210,11 +210,11 @@ def _number(fd: int) -> int:
 
 
 def _stay_in_front(
-    held: PidFile | None, folder: int, umask: int, out: int | None, err: int | None, outlets: Outlets
+    held: PidFile | None, folder: Descriptor, umask: int, out: int | None, err: int | None, outlets: Outlets
 ) -> Daemon:
     flush_printed()
     os.umask(umask)
-    os.fchdir(folder)
+    os.fchdir(folder.fileno())
     # There only when HUP came before ready(): the starter still shows what goes to stderr.
     final, starter = (None if fd is None else Descriptor(fd) for fd in (image.claim(_STDERR), image.claim(_STARTER)))
     for target, number in ((out, 1), (err, 2)):

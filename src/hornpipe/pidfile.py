@@ -14,7 +14,7 @@ from typing import Any
 
 from hornpipe import image, wait
 from hornpipe.deadline import after
-from hornpipe.fd import Descriptor, above_stdio
+from hornpipe.fd import Descriptor, owned
 
 _A_LOOK = 0.2
 """Seconds for which one that is just ending, and lets go of its lock, is waited for."""
@@ -65,9 +65,7 @@ class PidFile:
                 return
             self.close()  # somebody has removed the file: whoever looks for us looks at another one
         while True:
-            opened = Descriptor(
-                above_stdio(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644))
-            )
+            opened = owned(os.open, self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
             try:
                 if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
                     raise FileExistsError(errno.EEXIST, "is there and is no file", self.path)
@@ -123,7 +121,7 @@ def running(path: str | os.PathLike[Any]) -> int | None:
     """
     try:
         # Not to be held up by a FIFO, which is nobody's pidfile.
-        opened = Descriptor(above_stdio(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)))
+        opened = owned(os.open, path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     with opened:

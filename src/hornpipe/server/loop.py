@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from hornpipe import wait
 from hornpipe.deadline import NEVER, after, passed
-from hornpipe.fd import Descriptor, above_stdio, nonblocking, pipe
+from hornpipe.fd import nonblocking, owned, pipe
 
 _AT_ONCE = 64
 """Events taken in by one look."""
@@ -36,7 +36,7 @@ class Loop:
         epoll = select.epoll()
         self._epoll = epoll
         # Above 2, where a program that closed its stdin would have it.
-        self._ready = Descriptor(above_stdio(os.dup(epoll.fileno())))
+        self._ready = owned(os.dup, epoll.fileno())
         self._calls: dict[int, Call] = {}
         self._timers: list[tuple[int, int, Timer]] = []  # a few, the next one last
         self._count = 0

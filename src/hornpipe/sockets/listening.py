@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 from hornpipe import wait
 from hornpipe.address import Address
 from hornpipe.deadline import after, check_timeout, passed, sooner
-from hornpipe.fd import Descriptor, above_stdio
+from hornpipe.fd import Descriptor, owned
 from hornpipe.lines import TEXT, check_newline
 from hornpipe.sockets.connection import Connection
 from hornpipe.sockets.descriptor import Socket
@@ -119,7 +119,7 @@ class Listener:
             epoll = select.epoll()
             for fd in self._sockets:
                 epoll.register(fd, select.EPOLLIN)
-            self._all = Descriptor(above_stdio(os.dup(epoll.fileno())))
+            self._all = owned(os.dup, epoll.fileno())
             epoll.close()
         return self._all.fileno()
 

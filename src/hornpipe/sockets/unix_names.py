@@ -15,7 +15,7 @@ from typing import Any
 from hornpipe import wait
 from hornpipe.address import Address
 from hornpipe.deadline import after
-from hornpipe.fd import Descriptor, above_stdio
+from hornpipe.fd import owned
 from hornpipe.fifo_answers import kind_of
 from hornpipe.sockets.descriptor import Socket
 from hornpipe.sockets.holders import is_bound
@@ -85,7 +85,7 @@ def bind(socket: Socket, address: Address, mode: int, then: Callable[[], object]
         then()
         return None
     folder = os.path.dirname(address.path) or "."
-    with Descriptor(above_stdio(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))) as lock:
+    with owned(os.open, folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as lock:
         if not wait.lock_file(lock.fileno(), fcntl.LOCK_EX, after(_PATIENCE)):
             raise TimeoutError(
                 f"somebody has held the lock on {folder!r} for {_PATIENCE:g} s, where {address} was to be"
@@ -106,7 +106,7 @@ def bind(socket: Socket, address: Address, mode: int, then: Callable[[], object]
 
 def _widen(path: str, mode: int) -> None:
     """Give the name what the umask took."""
-    with Descriptor(above_stdio(os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC))) as made:
+    with owned(os.open, path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC) as made:
         found = os.fstat(made.fileno()).st_mode
         if stat.S_ISSOCK(found) and stat.S_IMODE(found) != mode:
             os.chmod(f"/proc/self/fd/{made.fileno()}", mode)
