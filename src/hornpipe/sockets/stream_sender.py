@@ -68,8 +68,10 @@ class StreamSender(Handle[Str]):
             return len(data)
         with self._sending:
             sent = self._send_at_once(encoded) if ends and not self._pending and len(encoded) < _BLOCK else 0
-            if sent < len(encoded):
-                self._pending.extend(encoded[sent:])
+            if sent:
+                self._pending[:0] = encoded[sent:]  # before what a handler has gathered meanwhile
+            else:
+                self._pending.extend(encoded)
         if self._pending and (ends or self._left_to_others or len(self._pending) >= _BLOCK):
             self._push(self._by(timeout))
         return len(data)
