@@ -180,6 +180,10 @@ class TestWaysToAttach:
                 SharedMemory.from_id(shm.id, address=free)
         with pytest.raises(ValueError, match="no multiple of a page"):
             SharedMemory.from_id(shm.id, address=free + 1)
+        before = {segment.id for segment in hp.sysv.segments()}
+        with pytest.raises(ValueError, match="no multiple of a page"):
+            SharedMemory.create(4096, address=free + 1)
+        assert {segment.id for segment in hp.sysv.segments()} <= before
 
     def test_open_or_create_makes_it_once(self):
         """perlipc:V4"""

@@ -194,6 +194,16 @@ class TestListening:
                 connection.shutdown()
                 assert client.read() == "bye"
 
+    def test_a_question_has_its_limit_and_its_answer_may_come_later(self, listener: hp.Listener, dialled: Dial) -> None:
+        with talking(listener, dialled) as (client, connection):
+            begun = time.monotonic()
+            with pytest.raises(TimeoutError):
+                client.ask("one", timeout=0.05)
+            assert time.monotonic() - begun < 20
+            assert connection.readline() == "one\n"
+            print("here it is", file=connection)
+            assert client.readline() == "here it is\n"
+
     def test_half_a_close_leaves_what_has_come_and_was_not_read(self, listener: hp.Listener, dialled: Dial) -> None:
         """gotcha:SO13: OpenSSL's end of a session reads, and takes what it finds for a breach of the protocol."""
         with listener.accept(timeout=30) as connection:
