@@ -518,10 +518,11 @@ def test_a_program_does_not_start_without_its_parent() -> None:
 import os, signal, sys
 from hornpipe._native import spawn
 gate, say = map(int, sys.argv[1:])
+from hornpipe.fd import Descriptor
 from hornpipe.reaper import Child, ours
 plan = spawn.Plan(((say, 1),), cgroup=gate, death_signal=signal.SIGKILL)
-child = Child()
-plan.launch([b"/bin/echo"], [b"echo", b"started"], None, False, child, ours)
+child, report = Child(), Descriptor()
+plan.launch([b"/bin/echo"], [b"echo", b"started"], None, False, child, ours, report)
 assert child.pid
 os.write(say, b"forked\\n")
 signal.pause()

@@ -449,7 +449,7 @@ class TestASignalAmidAStart:
         launches = []
 
         class Plan(_spawn.Plan):
-            def launch(self, *values: Any) -> tuple[int, int, int, int]:
+            def launch(self, *values: Any) -> tuple[int, int, int]:
                 launches.append(self)
                 return super().launch(*values)
 

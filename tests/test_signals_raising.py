@@ -114,14 +114,34 @@ def call(path: Path) -> None:
     assert hp.fn(int, "7").call() == 7
 
 
-OFTEN = [lock, read, lines, writer]
-AT_LEISURE = [reader, duplex, capture_of_input, read_from_a_terminal, pipeline, call]
+def with_ids(path: Path) -> None:
+    assert hp.cmd("cat", path, user=os.getuid()).read() == "text\n"
+
+
+def segment(path: Path) -> None:
+    with hp.sysv.SharedMemory.create(10) as shm:
+        shm.write(b"text")
+
+
+def semaphores(path: Path) -> None:
+    with hp.sysv.SemaphoreSet.create([1]) as sems, sems[0]:
+        pass
+
+
+def queue(path: Path) -> None:
+    with hp.sysv.MessageQueue.create() as messages:
+        messages.send(b"text")
+
+
+OFTEN = [lock, read, lines, writer, segment, semaphores, queue]
+AT_LEISURE = [reader, duplex, capture_of_input, read_from_a_terminal, pipeline, call, with_ids]
 
 
 @pytest.mark.soak
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of a file of Python's own that is closed by being forgotten
 @pytest.mark.parametrize("begun", OFTEN + (AT_LEISURE if FULL else []))
 def test_what_was_begun_is_over_when_a_handler_has_raised(begun: Callable[[Path], None], tmp_path: Path):
-    """gotcha:SIG11, R4: no child runs on or is a zombie, and no descriptor is left open."""
+    """gotcha:SIG11, R4, Y11: no child runs on or is a zombie, no descriptor is open, no System V object has stayed."""
     path = tmp_path / "text"
     path.write_text("text\n")
     begun(path)

@@ -32,7 +32,8 @@ class Plan:
         share_memory: bool,
         child: _C,
         ours: set[_C],
-    ) -> tuple[int, int, int, int]: ...
+        report: object,
+    ) -> tuple[int, int, int]: ...
     def apply(self, keep: int) -> tuple[int, int, int, int]: ...
     def replace(
         self, candidates: list[bytes], argv: list[bytes], environment: list[bytes] | None

@@ -218,21 +218,20 @@ cdef class Plan:
         self.plan.limits = self.limits
         self.plan.limit_count = <int>count
 
-    def launch(self, list candidates, list argv, list environment, bint share_memory, child, set ours):
-        """clone(2) and execve(2): ``(report, error, stage, which)``; ``child`` gets its ``pid`` and ``pidfd``.
+    def launch(self, list candidates, list argv, list environment, bint share_memory, child, set ours, report):
+        """clone(2) and execve(2): ``(error, stage, which)``; ``child`` gets its ``pid`` and ``pidfd``.
 
         It is in ``ours`` from before its birth, unless that fails: a signal handler runs, and may
         raise, as soon as we return, and what we return is lost then.
 
-        ``error`` is 0 or the errno of the step that failed. ``report`` is -1, or (for a child
-        that does not share our memory) a descriptor that gives a failure or end of file once
-        the exec is done.
+        ``error`` is 0 or the errno of the step that failed. For a child that does not share our memory
+        ``report._fd`` is set to a descriptor that gives a failure, or end of file once the exec is done.
         """
         cdef _Strings c_candidates = strings(candidates)
         cdef _Strings c_argv = strings(argv)
         cdef _Strings c_environment = strings(environment)
         cdef child_failure failure
-        cdef int pidfd = -1, report = -1
+        cdef int pidfd = -1, report_fd = -1
         cdef pid_t pid
         cdef bint want_pidfd = pidfd_wanted
         self.plan.candidates = <const char *const *>c_candidates.items
@@ -243,17 +242,19 @@ cdef class Plan:
         if share_memory and child_stays_when_dead():
             # The calling thread stands still until the exec; the others need not.
             with nogil:
-                pid = child_launch(&self.plan, 1, want_pidfd, &pidfd, &report, &failure)
+                pid = child_launch(&self.plan, 1, want_pidfd, &pidfd, &report_fd, &failure)
         else:
             # With the GIL: a child that another Python thread forks meanwhile would keep a copy
             # of the report pipe, and its end of file would never come.
-            pid = child_launch(&self.plan, 0, want_pidfd, &pidfd, &report, &failure)
+            pid = child_launch(&self.plan, 0, want_pidfd, &pidfd, &report_fd, &failure)
         if pid < 0:
             ours.discard(child)
         else:
             child.pid = pid
             child.pidfd = pidfd
-        return report, failure.error, failure.stage, failure.which
+        if report_fd >= 0:
+            report._fd = report_fd
+        return failure.error, failure.stage, failure.which
 
     def apply(self, int keep):
         """Carries the plan out in this process (a forked child): ``(keep, error, stage, which)``.

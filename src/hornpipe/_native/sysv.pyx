@@ -15,6 +15,8 @@ from libc.errno cimport E2BIG, EAGAIN, EIDRM, EINVAL, ENOMSG, errno
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 
+from hornpipe._native.signals import Held
+
 from hornpipe._native.timed_call cimport BOUNDS_ITSELF, CAN_BE_GUARDED, LATE, expect_births, timed
 
 cdef extern from *:
@@ -77,6 +79,15 @@ cdef class Identified:
 
     def __cinit__(self):
         self.id = -1  # nobody's: 0 would be somebody's
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace, /):
+        """``_leave(error)``, as a whole: what is not removed now is there until somebody finds it. Were this Python's
+        own code, a signal's handler could raise before the first line of it."""
+        with Held():
+            self._leave(error)
 
 
 include "segments.pxi"

@@ -80,9 +80,10 @@ class Program:
         plan = spawn.plan_of(self.recipe, (fd, fd, errors), group=True, terminal=-1, foreground=-1)
         environment = self._environment + variables(connection)
         share = self.recipe.ids is None
+        report = Descriptor()
         while True:
-            report, error, stage, which = plan.launch(
-                self._candidates, self.recipe.arguments, environment, share, child, reaper.ours
+            error, stage, which = plan.launch(
+                self._candidates, self.recipe.arguments, environment, share, child, reaper.ours, report
             )
             if error != errno.ETIME or not share:
                 break
@@ -90,8 +91,8 @@ class Program:
         reaper.catch_up()
         if not child.pid:
             raise failure(self.recipe, error, stage, which, self._candidates)
-        if report >= 0:
-            spawn.await_report(self.recipe, child, Descriptor(report), NEVER, self._candidates)
+        if not report.closed:
+            spawn.await_report(self.recipe, child, report, NEVER, self._candidates)
 
     def attend(self, connection: Connection[str]) -> None:
         """Serve a client with it from beginning to end: a handler."""

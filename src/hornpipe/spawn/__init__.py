@@ -135,8 +135,9 @@ def launch(recipe: Recipe, plan: _spawn.Plan, deadline: int, child: Child, argv:
     # A child with other credentials is forked: had it borrowed our memory, the kernel would
     # leave us undumpable for good (gotcha:PR7).
     share = recipe.ids is None
+    report = Descriptor()
     while True:
-        report, error, stage, which = plan.launch(candidates, argv, environment, share, child, reaper.ours)
+        error, stage, which = plan.launch(candidates, argv, environment, share, child, reaper.ours, report)
         if error == errno.ETIME and share:
             share = False  # the exec takes long, and is waited for where deadlines and signals are heard
             continue
@@ -148,8 +149,8 @@ def launch(recipe: Recipe, plan: _spawn.Plan, deadline: int, child: Child, argv:
     reaper.catch_up()
     if not child.pid:
         raise failure(recipe, error, stage, which, candidates)
-    if report >= 0:
-        await_report(recipe, child, Descriptor(report), deadline, candidates)
+    if not report.closed:
+        await_report(recipe, child, report, deadline, candidates)
 
 
 def _wait_a_little(retries: Iterator[float], deadline: int) -> bool:

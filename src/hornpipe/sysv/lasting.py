@@ -9,11 +9,13 @@ from operator import index
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 from hornpipe._native import sysv as _sysv
+from hornpipe._native.signals import Held
 from hornpipe.deadline import after
 from hornpipe.sysv.failures import failure, named, not_created, removed
 from hornpipe.sysv.keys import check_key
 
 T = TypeVar("T")
+L = TypeVar("L", bound="Lasting")
 
 
 class Owner(NamedTuple):
@@ -50,10 +52,8 @@ class Lasting(_sysv.Identified):
         """The object that has this id."""
         raise NotImplementedError
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object = None, error: object = None, trace: object = None) -> None:
+    def _leave(self, error: object) -> None:
+        """At the end of the ``with`` block."""
         if self._maker == os.getpid():
             self._remove_quietly()
 
@@ -159,6 +159,19 @@ def find(table: str, get: Callable[[int, int], int], key: int) -> tuple[int, int
         return number, get(number, 0)
     except OSError as error:
         raise failure(table, error.errno or 0, "open", key=number) from None
+
+
+def as_a_whole(make: Callable[[], L]) -> L:
+    """What ``make`` makes, or nothing: what the handler of a signal raises that comes meanwhile removes it again."""
+    made = None
+    try:
+        with Held():
+            made = make()
+    except BaseException:
+        if made is not None:
+            made.remove()
+        raise
+    return made
 
 
 def find_or_make(find: Callable[[], T], make: Callable[[], T]) -> T:

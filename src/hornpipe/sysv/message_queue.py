@@ -11,7 +11,7 @@ from hornpipe._native import sysv as _sysv
 from hornpipe._native.sysv import Message
 from hornpipe.errors import LimitExceeded
 from hornpipe.sysv.failures import failure, row_of
-from hornpipe.sysv.lasting import Lasting, Owner, find, find_or_make, make
+from hornpipe.sysv.lasting import Lasting, Owner, as_a_whole, find, find_or_make, make
 from hornpipe.sysv.limits import limit, reached
 
 
@@ -53,7 +53,7 @@ class MessageQueue(_sysv.Queue, Lasting):
     @classmethod
     def create(cls, key: int | None = None, *, mode: int = 0o600) -> Self:
         """Make a queue: a private one, or under a key that must be free (else ``FileExistsError``)."""
-        return cls._made(*make("msg", _sysv.get_queue, key, mode, 1), created=True)
+        return as_a_whole(lambda: cls._made(*make("msg", _sysv.get_queue, key, mode, 1), created=True))
 
     @classmethod
     def open(cls, key: int) -> Self:

@@ -7,13 +7,13 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from operator import index
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from hornpipe import wait
 from hornpipe._native import sysv as _sysv
 from hornpipe.deadline import after, passed, sooner
 from hornpipe.sysv.failures import failure, row_of
-from hornpipe.sysv.lasting import Lasting, Owner, find, make
+from hornpipe.sysv.lasting import Lasting, Owner, as_a_whole, find, make
 from hornpipe.sysv.limits import SEMVMX, limit, reached
 
 _LOOK_AGAIN = 1_000_000
@@ -109,10 +109,15 @@ class SemaphoreSet(_sysv.Semaphores, Lasting):
         most = limit("SEMMSL")
         if most is not None and count > most:
             raise reached(errno.EINVAL, "SEMMSL", f"{count} semaphores are more than the set may have:")
-        made = make("sem", lambda number, flags: _sysv.get_set(number, count, flags), key, mode, count)
-        sems = cls._made(*made, count, created=True)
-        sems._give(initial)
-        return sems
+
+        def given() -> Any:
+            made = make("sem", lambda number, flags: _sysv.get_set(number, count, flags), key, mode, count)
+            sems = cls._made(*made, count, created=True)
+            sems._give(initial)
+            return sems
+
+        whole: Self = as_a_whole(given)
+        return whole
 
     def _give(self, initial: Sequence[int]) -> None:
         # 1. semget makes it with zeros.  2. SETALL.  3. An operation that changes nothing but the time of the last

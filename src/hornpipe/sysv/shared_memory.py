@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 from hornpipe._native import sysv as _sysv
 from hornpipe.errors import system_limit
 from hornpipe.sysv.failures import failure
-from hornpipe.sysv.lasting import Lasting, Owner, find, find_or_make, make
+from hornpipe.sysv.lasting import Lasting, Owner, as_a_whole, find, find_or_make, make
 from hornpipe.sysv.limits import PAGE, limit, reached
 
 S = TypeVar("S", bound="SharedMemory")
@@ -81,28 +81,25 @@ class SharedMemory(_sysv.Segment, Lasting):
         if most is not None and size > most:
             raise reached(errno.EINVAL, "SHMMAX", f"{size} bytes are more than a segment may have:")
         pages = huge_flags(huge_pages)
-        try:
-            made = make(
-                "shm",
-                lambda number, flags: _sysv.get_segment(number, size, flags | pages),
-                key,
-                mode,
-                -(-size // PAGE),
-            )
-        except OSError as error:
-            if pages and error.errno in (errno.ENOMEM, errno.EPERM, errno.EINVAL, errno.EACCES):
-                raise OSError(
-                    error.errno,
-                    f"create: no {size} bytes of huge pages: root sets them aside in /proc/sys/vm/nr_hugepages and "
-                    "lets others have them by /proc/sys/vm/hugetlb_shm_group",
-                ) from None
-            if error.errno == errno.ENOMEM:
-                raise OSError(error.errno, f"create: no memory for a segment of {size} bytes") from None
-            raise
-        shm = cls._made(*made, created=True, read_only=False, address=address)
-        if transient:
-            shm.remove()
-        return shm
+
+        def attached() -> Any:
+            try:
+                made = make(
+                    "shm",
+                    lambda number, flags: _sysv.get_segment(number, size, flags | pages),
+                    key,
+                    mode,
+                    -(-size // PAGE),
+                )
+            except OSError as error:
+                raise _without_memory(error, size, pages) from None
+            shm = cls._made(*made, created=True, read_only=False, address=address)
+            if transient:
+                shm.remove()
+            return shm
+
+        whole: Self = as_a_whole(attached)
+        return whole
 
     @classmethod
     def open(cls, key: int, *, read_only: bool = False, address: int = 0) -> Self:
@@ -177,8 +174,8 @@ class SharedMemory(_sysv.Segment, Lasting):
                 f"{self!r} has views that live (buf, memoryview, numpy); release them before it is detached"
             )
 
-    def __exit__(self, kind: object = None, error: object = None, trace: object = None) -> None:
-        super().__exit__(kind, error, trace)
+    def _leave(self, error: object) -> None:
+        super()._leave(error)
         try:
             self.detach()
         except BufferError:
@@ -245,6 +242,18 @@ class SharedMemory(_sysv.Segment, Lasting):
 
 def _attach_again(kind: type[S], id: int, read_only: bool) -> S:
     return kind.from_id(id, read_only=read_only)
+
+
+def _without_memory(error: OSError, size: int, pages: int) -> OSError:
+    if pages and error.errno in (errno.ENOMEM, errno.EPERM, errno.EINVAL, errno.EACCES):
+        return OSError(
+            error.errno,
+            f"create: no {size} bytes of huge pages: root sets them aside in /proc/sys/vm/nr_hugepages and "
+            "lets others have them by /proc/sys/vm/hugetlb_shm_group",
+        )
+    if error.errno == errno.ENOMEM:
+        return OSError(error.errno, f"create: no memory for a segment of {size} bytes")
+    return error
 
 
 def huge_flags(huge_pages: bool | int) -> int:
