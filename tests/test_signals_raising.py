@@ -133,7 +133,14 @@ def queue(path: Path) -> None:
         messages.send(b"text")
 
 
-OFTEN = [lock, read, lines, writer, segment, semaphores, queue]
+def connection(path: Path) -> None:
+    with hp.listen("tcp://127.0.0.1:0") as listener, hp.connect(str(listener.address)) as one:
+        with listener.accept(timeout=20) as other:
+            other.write("text\n")
+        assert one.readline() == "text\n"
+
+
+OFTEN = [lock, read, lines, writer, segment, semaphores, queue, connection]
 AT_LEISURE = [reader, duplex, capture_of_input, read_from_a_terminal, pipeline, call, with_ids]
 
 

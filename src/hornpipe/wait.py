@@ -150,6 +150,8 @@ own = _wait.own
 """Gives the descriptor that a native call opens to its owner, before any signal's handler can raise."""
 own_both = _wait.own_both
 """The same for a call that opens two."""
+own_first = _wait.own_first
+"""The same for a call that gives something else as well, which is returned."""
 finalizer = _wait.finalizer
 """A ``__del__`` of which no Ctrl-C is lost."""
 let_go = _wait.let_go

@@ -334,6 +334,12 @@ def own_both(one, other, call, *arguments):
     one._fd, other._fd = call(*arguments)
 
 
+def own_first(owner, call, *arguments):
+    """The same for a call that gives something else as well, which is returned."""
+    owner._fd, more = call(*arguments)
+    return more
+
+
 def write_some(int fd, data):
     """One write(2) of what is bytes-like: the count, or 0 when there is no room now, or a handler came first."""
     global errno

@@ -48,7 +48,7 @@ class Socket(Descriptor):
     @classmethod
     def accepted(cls, fd: int, family: int) -> Socket:
         """One that accept(2) has made; it has no name yet to be looked up, and is nobody else's."""
-        if fd <= 2:
+        if 0 <= fd <= 2:
             return cls(Calls(family, SOCK_STREAM, 0, fileno=fd))
         made = cls.__new__(cls)
         made._fd = fd

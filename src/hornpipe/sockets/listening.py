@@ -185,7 +185,8 @@ class Listener:
             socket, _ = self._sockets[fd]
             # Who is busy must not keep the others from being heard. In one step: a signal's handler finds us whole.
             self._sockets.move_to_end(fd)
-            taken, name = socket.calls._accept()  # type: ignore[attr-defined]  # typeshed leaves it out
+            taken = Socket.accepted(-1, kind.family)
+            name = wait.own_first(taken, socket.calls._accept)  # type: ignore[attr-defined]  # typeshed leaves it out
         except BlockingIOError:
             return None
         except (KeyError, ValueError, OSError) as error:
@@ -194,7 +195,7 @@ class Listener:
             if isinstance(error, OSError) and error.errno in _LOST:
                 return None
             raise
-        return kind.of(Socket.accepted(taken, kind.family), name)
+        return kind.of(taken if taken.fileno() > 2 else Socket.accepted(taken.detach(), kind.family), name)
 
     def connection(self, fd: int, taken: int, name: Any) -> Connection[str]:
         """The connection of a client that was accepted at one of its ``descriptors``: its own, and its name.
