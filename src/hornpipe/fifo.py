@@ -152,8 +152,10 @@ class Fifo(Generic[Str]):
         else:
             return True
         finally:
-            with contextlib.suppress(FileNotFoundError):
+            try:  # and not suppress(), at the entry of which a handler could raise once more
                 os.unlink(beside)
+            except FileNotFoundError:
+                pass
         return self.create()
 
     def _make(self, beside: bytes) -> Descriptor:
