@@ -72,10 +72,18 @@ def test_ask_says_what_was_read_in_time_and_the_conversation_goes_on() -> None:
 def test_no_answer_comes_with_the_status() -> None:
     """gotcha:P1"""
     with hp.sh("read a; printf half; exit 3", check=False).duplex() as talk:
-        with pytest.raises(hp.NoAnswer) as caught:
+        with pytest.raises(hp.NoAnswer, match="exited with code 3 before it answered 'a'; it wrote 'half'") as caught:
             talk.ask("a")
         assert caught.value.status is not None
         assert (caught.value.read, caught.value.status.code) == ("half", 3)
+
+
+def test_no_answer_of_one_that_still_runs_says_so() -> None:
+    """gotcha:P1"""
+    with hp.sh("read a; exec sleep 60 >&-", check=False, grace=0).duplex() as talk:
+        with pytest.raises(hp.NoAnswer, match="closed its output before it answered 'a'; it wrote ''") as caught:
+            talk.ask("a")
+        assert caught.value.status is None
 
 
 @pytest.mark.parametrize("pty", [False, True], ids=["pipe", "terminal"])
