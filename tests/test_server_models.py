@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -279,3 +280,9 @@ class TestThread(Behaviour):
                 print("echo b", file=second)
                 assert second.readline() == "b\n"
                 assert ask(server, "echo c", timeout=10) == "c\n"
+
+
+@pytest.mark.parametrize("option", [{"newline": "\r\n"}, {"tls": ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)}])
+def test_what_belongs_to_a_listener_is_given_where_that_is_made(option: dict[str, Any]) -> None:
+    with hp.listen("tcp://127.0.0.1:0") as listener, pytest.raises(ValueError, match="where the listener was made"):
+        hp.Server(listener, obey, **option)

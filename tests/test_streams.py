@@ -29,6 +29,7 @@ from hornpipe.fd import Descriptor, nonblocking, pipe
 from hornpipe.handle import Handle
 from hornpipe.lines import BYTES, TEXT, text_codec
 from hornpipe.testing import stubborn
+from hornpipe.testing.processes import children
 from hornpipe.testing.stubborn import wait_gone
 
 MIB = 1 << 20
@@ -122,6 +123,14 @@ def test_a_line_of_exactly_the_limit_passes_and_one_byte_more_does_not(verb: str
     assert [line.rstrip("\n") for line in getattr(hp.cmd("echo", "x" * 10, line_limit=10), verb)()] == ["x" * 10]
     with pytest.raises(hp.LimitExceeded), getattr(hp.cmd("echo", "x" * 11, line_limit=10), verb)() as lines:
         list(lines)
+
+
+def test_a_line_beyond_the_limit_is_the_end_of_lines_and_of_their_program() -> None:
+    """gotcha:C4: at once, also where no block is left. (What a reader has can still be read.)"""
+    lines = hp.sh("echo 0123456789x; exec sleep 60", line_limit=10).lines()
+    with pytest.raises(hp.LimitExceeded):
+        next(lines)
+    assert children() == []
 
 
 def test_the_line_limit_holds_after_a_read_as_well() -> None:
