@@ -830,8 +830,8 @@ SOCKETS: dict[tuple[str, ...], Callable[[], Scenario]] = {
     ("Connection.receive_fds",): partial(
         a_peer, lambda peer: peer.receive_fds()[1][0].close(), lambda other: other.send_fds([0]), True
     ),
-    ("SocketHandle.write",): partial(a_full_socket, lambda peer: peer.write("line\n")),
-    ("SocketHandle.flush",): partial(a_full_socket, lambda peer: peer.flush()),
+    ("StreamSender.write",): partial(a_full_socket, lambda peer: peer.write("line\n")),
+    ("StreamSender.flush",): partial(a_full_socket, lambda peer: peer.flush()),
     ("SocketHandle.shutdown",): partial(a_full_socket, lambda peer: peer.shutdown()),
     ("SocketHandle.close",): partial(a_full_socket, lambda peer: peer.close()),
     ("Connection.send_fds",): partial(a_full_socket, lambda peer: peer.send_fds([0]), ""),
