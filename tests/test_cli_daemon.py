@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hornpipe.cli import app
 from hornpipe.pidfile import running
 from hornpipe.testing import stubborn
 from hornpipe.testing.patience import wait_until
@@ -228,6 +229,11 @@ def test_a_status_that_cannot_be_known_is_four(daemon):
     )
     assert done.returncode == 4
     assert done.stderr == "hornpipe daemon: /dev/null/p: Not a directory\n"
+
+
+def test_a_folder_is_nobodys_pidfile(tmp_path, capsys):
+    assert app.main(["daemon", "status", "--pidfile", str(tmp_path)]) == 3
+    assert capsys.readouterr().out == "not running\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")

@@ -54,6 +54,12 @@ def test_output_that_goes_nowhere_is_told_in_one_line(line, why):
     assert (done.returncode, done.stdout, done.stderr) == (1, "", why)
 
 
+@pytest.mark.parametrize(("line", "code"), [("signals xx", 2), ("cat /no/such", 1)])
+def test_without_a_stderr_a_complaint_does_not_go_to_stdout(line, code):
+    done = subprocess.run(["sh", "-c", f'exec "$0" {line} 2>&-', HORNPIPE], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout) == (code, "")
+
+
 @pytest.mark.parametrize(
     "words",
     [

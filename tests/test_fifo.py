@@ -183,6 +183,11 @@ class TestTheName:
             assert (tmp_path / "pipe").is_fifo()
         assert not (tmp_path / "pipe").exists()
 
+    def test_an_empty_name_is_none(self):
+        with pytest.raises(FileNotFoundError) as caught:
+            hp.Fifo("").create()
+        assert caught.value.filename == ""
+
     def test_what_came_in_its_place_is_not_removed(self, path):
         """gotcha:FI6"""
         with hp.Fifo(path):

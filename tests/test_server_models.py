@@ -267,19 +267,17 @@ class TestThread(Behaviour):
 
     def test_one_that_cannot_be_hired_is_not_counted_on(self) -> None:
         """gotcha:SRV1: there was no room for it; later there is."""
+        # In a child: Python keeps something of each thread that it could not start.
+        assert hp.fn(self.serve_with_and_without_room).with_options(timeout=60).call() == ["a\n", "b\n", "c\n"]
+
+    def serve_with_and_without_room(self) -> list[str]:
         with self.serving(stop_grace=PATIENCE) as server:
             before = threading.stack_size((1 << 47) - 4096)  # more than there is of addresses
-            try:
-                first = hp.connect(server.address, timeout=PATIENCE)
-                print("echo a", file=first)
-                assert first.readline() == "a\n"
-            finally:
-                threading.stack_size(before)
-            first.close()
-            with hp.connect(server.address, timeout=PATIENCE) as second:
-                print("echo b", file=second)
-                assert second.readline() == "b\n"
-                assert ask(server, "echo c", timeout=10) == "c\n"
+            answers = [ask(server, "echo a")]
+            threading.stack_size(before)
+            with hp.connect(server.address, timeout=PATIENCE) as client:
+                print("echo b", file=client)
+                return [*answers, client.readline(), ask(server, "echo c", timeout=10)]
 
 
 @pytest.mark.parametrize("option", [{"newline": "\r\n"}, {"tls": ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)}])

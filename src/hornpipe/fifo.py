@@ -137,7 +137,8 @@ class Fifo(Generic[Str]):
         try:
             found = os.lstat(self.path)
         except FileNotFoundError:
-            pass
+            if not self.path:
+                raise  # it could be made beside it, but has no name to be linked to
         else:
             if stat.S_ISFIFO(found.st_mode):
                 return False

@@ -80,7 +80,8 @@ class Inputs(Generic[Str]):
     def _report(self, error: Exception) -> None:
         self.failed.append(error)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        print(f"{self.filename}: {reason}", file=sys.stderr)
+        if sys.stderr is not None:  # else print would say it on stdout
+            print(f"{self.filename}: {reason}", file=sys.stderr)
 
     def _leave(self) -> None:
         lines, self._lines = self._lines, None

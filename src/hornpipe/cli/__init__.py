@@ -38,9 +38,11 @@ def main() -> NoReturn:
 
 def complain(sentence: str) -> None:
     """Say one line on stderr, if there is anybody to hear it."""
+    if sys.stderr is None:
+        return  # we were started without it: print would say it on stdout
     try:
         print(sentence, file=sys.stderr, flush=True)
-    except (OSError, AttributeError):  # AttributeError: started with stderr closed, Python has no object for it
+    except OSError:
         pass
 
 

@@ -150,7 +150,7 @@ def status_command(pidfile: Path) -> None:
     """
     try:
         pid = running(pidfile)
-        there = pidfile.exists()  # later: one that has ended just now in good order has removed it before it let go
+        there = pidfile.is_file()  # later: one that has ended just now in good order has removed it before it let go
     except OSError as error:
         complain(f"hornpipe daemon: {pidfile}: {error.strerror}")
         raise click.exceptions.Exit(_UNKNOWN) from None
