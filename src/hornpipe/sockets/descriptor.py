@@ -10,7 +10,7 @@ from _thread import RLock
 
 from hornpipe import wait
 from hornpipe.deadline import after, passed, sooner
-from hornpipe.fd import Descriptor, above_stdio
+from hornpipe.fd import Descriptor, owned
 
 NO_WAIT = MSG_DONTWAIT | MSG_NOSIGNAL
 """For every send and receive. The descriptor itself stays in blocking mode, since a child that gets it for its
@@ -36,14 +36,17 @@ class Socket(Descriptor):
     __slots__ = ("_calls", "_family")
 
     def __init__(self, calls: Calls) -> None:
-        if _COLLECTED or calls.fileno() <= 2:
-            family, kind, protocol = calls.family, calls.type, calls.proto
-            calls = Calls(family, kind, protocol, fileno=above_stdio(calls.detach()))
-        if calls.gettimeout() is not None:
-            calls.setblocking(True)  # somebody's socket.setdefaulttimeout() is no rule for us
-        super().__init__(calls.fileno())
+        super().__init__()
         self._family: int = calls.family
         self._calls: Calls | None = calls
+        if _COLLECTED or calls.fileno() <= 2:
+            self._calls = None
+            wait.own(self, owned(calls.detach).detach)
+            self._make_calls(calls.type, calls.proto)
+        else:
+            if calls.gettimeout() is not None:
+                calls.setblocking(True)  # somebody's socket.setdefaulttimeout() is no rule for us
+            self._fd = calls.fileno()
 
     @classmethod
     def accepted(cls, fd: int, family: int) -> Socket:
@@ -60,20 +63,24 @@ class Socket(Descriptor):
     def calls(self) -> Calls:
         """The system calls on it, as the socket module has them; of an accepted one, made when they are asked for."""
         if self._calls is None:
-            with _making:
-                made = Calls.__new__(Calls)
-                try:
-                    if self._fd >= 0:  # else it is closed, and each call says EBADF
-                        made.__init__(self._family, SOCK_STREAM, 0, self._fd)  # type: ignore[misc]
-                        if getdefaulttimeout() is not None:
-                            made.setblocking(True)
-                    self._calls = self._calls or made  # type: ignore[redundant-expr]  # a handler's, by now
-                finally:
-                    # What a handler of a signal has made in between, or has raised: dropped as it is, ours would close
-                    # a descriptor that is not its own.
-                    if self._calls is not made:
-                        made.detach()
+            self._make_calls(SOCK_STREAM, 0)
+            assert self._calls is not None
         return self._calls
+
+    def _make_calls(self, kind: int, protocol: int) -> None:
+        with _making:
+            made = Calls.__new__(Calls)
+            try:
+                if self._fd >= 0:  # else it is closed, and each call says EBADF
+                    made.__init__(self._family, kind, protocol, self._fd)  # type: ignore[misc]
+                    if getdefaulttimeout() is not None:
+                        made.setblocking(True)
+                self._calls = self._calls or made
+            finally:
+                # What a handler of a signal has made in between, or has raised: dropped as it is, ours would close
+                # a descriptor that is not its own.
+                if self._calls is not made:
+                    made.detach()
 
     def close(self) -> None:
         """Close it; closing twice does nothing."""
