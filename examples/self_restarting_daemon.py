@@ -21,7 +21,9 @@ def main() -> None:
     print("ARGV:", *sys.argv[1:], flush=True)
     for count in itertools.count(1):
         time.sleep(arguments.every)
-        print(count, flush=True)
+        # In one piece: a restart may come between the words of a print, its newline being one.
+        sys.stdout.write(f"{count}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -46,11 +46,11 @@ def restart_on_hup(
     ``check`` can be another command to succeed in its place, or ``False``: then HUPs that keep coming faster than the
     program starts leave it no time for service, and what has come waits at the kept listeners.
 
-    A restart comes wherever the main thread is: ``with hp.signals.block("HUP")`` holds it back. In the new
-    program HUP is blocked until it calls this or ``on_hup()``; what ``subprocess`` starts before that inherits
-    the block, what hornpipe starts does not. Forked children do not restart, and neither does a program
-    that is ending. ``ValueError`` off the main thread; ``RuntimeError`` if the program was read from stdin,
-    and is gone.
+    A restart comes wherever the main thread is, between two words of a ``print`` for one, as any handler of
+    Python's may: ``with hp.signals.block("HUP")`` holds it back. In the new program HUP is blocked until it calls
+    this or ``on_hup()``; what ``subprocess`` starts before that inherits the block, what hornpipe starts does not.
+    Forked children do not restart, and neither does a program that is ending. ``ValueError`` off the main thread;
+    ``RuntimeError`` if the program was read from stdin, and is gone.
     """
     if image.rehearsal is not None:
         come_up(image.rehearsal)
